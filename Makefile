@@ -1,0 +1,44 @@
+# Everything a newcomer types. Each target sets itself up: a virtual environment, pinned and hash-checked requirements.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench soak clean lock
+
+$(STAMP): requirements/dev.txt requirements/pcsc.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@# pyscard has no wheels: build it where the PC/SC headers are, do without desk readers where they are not.
+	@if pkg-config --exists libpcsclite 2>/dev/null && command -v swig >/dev/null && command -v cc >/dev/null; \
+	  then $(BIN)/pip install --quiet --require-hashes -r requirements/pcsc.txt; \
+	  else echo "PC/SC headers, swig or a C compiler not found: going on without desk readers (extra 'pcsc')"; fi
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/backend-sync demo
+
+test: $(STAMP)
+	$(BIN)/pytest -n auto --dist loadgroup
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+soak: $(STAMP)
+	PILET_SOAK=1 $(BIN)/pytest -m slow --timeout 3600
+
+clean:
+	rm -rf $(VENV) build *.egg-info bench/out
+
+# Re-pin. The files name versions and hashes; where they come from is the client's configuration.
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/run.txt
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/dev.txt
+	echo pyscard | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/pcsc.txt

@@ -1,0 +1,123 @@
+"""The port to a reader and to what is held against it. Drivers implement it; nothing else imports a vendor library."""
+
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Protocol
+
+
+@unique
+class Technology(StrEnum):
+    """How the medium speaks."""
+
+    TYPE_A = "A"
+    TYPE_B = "B"
+    CONTACT = "contact"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What anticollision found, before any trust.
+
+    Attributes:
+        technology: Type A, type B, or contact (PC/SC cannot always tell; it says contact where it cannot).
+        uid: UID (type A), PUPI (type B) or empty. Copyable and sometimes random: never an identity.
+        historical: Historical bytes of the ATS or ATR, or the application data of the ATQB. A hint at the profile.
+    """
+
+    technology: Technology
+    uid: bytes
+    historical: bytes
+
+
+class ReaderError(Exception):
+    """Root of what a driver may raise. Vendor errors never cross the driver."""
+
+    def __init__(self, reader: str, what: str) -> None:
+        super().__init__(f"{reader}: {what}")
+        self.reader = reader
+
+
+class MediumLost(ReaderError):  # noqa: N818 - names the event that the station answers with "present again"
+    """The medium left the field or garbled a frame beyond repair: present again."""
+
+
+class MediumTimeout(ReaderError):  # noqa: N818
+    """The medium is there and did not answer within its waiting time: present again."""
+
+
+class ReaderGone(ReaderError):  # noqa: N818
+    """The reader itself does not answer: show FAULT, re-open it, call a technician."""
+
+
+class Medium(Protocol):
+    """One activated medium. Its only verb is `transceive`."""
+
+    @property
+    def target(self) -> Target:
+        """What anticollision found."""
+        ...
+
+    @property
+    def card_s(self) -> float:
+        """Seconds spent so far waiting for the medium's answers, activation included; what is left is our own work."""
+        ...
+
+    async def transceive(self, apdu: bytes) -> bytes:
+        """Send one command APDU, return its response APDU (at least two bytes).
+
+        Raises:
+            MediumLost: It left the field, or a transmission could not be repaired.
+            MediumTimeout: It did not answer in time.
+            ReaderGone: The reader failed.
+        """
+        ...
+
+    async def present(self) -> bool:
+        """Whether the same medium is still there, without changing its state.
+
+        Raises:
+            ReaderGone: The reader failed.
+        """
+        ...
+
+    async def removed(self) -> None:
+        """Return when the medium has left, or another has taken its place.
+
+        Raises:
+            ReaderGone: The reader failed.
+        """
+        ...
+
+
+class Reader(Protocol):
+    """One reader: opened once, polled for ever, re-opened when it fails."""
+
+    @property
+    def name(self) -> str:
+        """The reader's name as configured, for example ``nfcpy:usb``."""
+        ...
+
+    @property
+    def polls(self) -> int:
+        """How often the field was looked at, presence checks included: the watchdog's proof of progress."""
+        ...
+
+    async def open(self) -> None:
+        """Open the device.
+
+        Raises:
+            ReaderGone: It is not there, busy, or not permitted; the message says which.
+        """
+        ...
+
+    async def wait(self) -> Medium:
+        """Return the next activated medium. Cancelling leaves the reader usable.
+
+        Raises:
+            ReaderGone: The reader failed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the device and its thread; harmless when closed already."""
+        ...

@@ -1,0 +1,1 @@
+"""Signed lists: parsed, verified, never older; immutable files behind a pointer."""

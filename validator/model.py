@@ -1,0 +1,348 @@
+"""The vocabulary of a tap: what was shown, what is believed, what is granted, what is recorded. Data only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum, unique
+
+CREDENTIAL_ID_BYTES = 16
+
+
+@unique
+class Assurance(IntEnum):
+    """How an identity was earned. No profile claims more than its protocol proves."""
+
+    CLAIMED = 1  # copyable data was shown
+    SHARED_SECRET = 2  # the CAN or another secret printed on the card was known
+    CHIP = 3  # a fresh challenge was signed by a key that an issuer or an enrolment vouches for
+    HOLDER = 4  # the same, after a PIN
+
+
+@unique
+class Reason(IntEnum):
+    """Why a tap ended as it did. Numbers are stable and go on the wire; they are never given a second meaning."""
+
+    VALID = 1
+    RECOVERED = 2  # the first tap was torn away before the signal; this one costs nothing
+
+    PRESENT_AGAIN = 10
+    UNKNOWN_MEDIUM = 11
+    MALFORMED_ANSWER = 12
+
+    UNTRUSTED_ISSUER = 20
+    CERTIFICATE_EXPIRED = 21
+    CERTIFICATE_NOT_YET_VALID = 22
+    WRONG_KEY_USAGE = 23
+    WRONG_SIGNATURE = 24
+    UNSUPPORTED_KEY = 25
+    ASSURANCE_TOO_LOW = 26
+
+    REVOKED = 30
+    TRUST_LIST_STALE = 31
+    DENY_LIST_STALE = 32
+    TICKET_LIST_STALE = 33
+
+    NO_TICKET = 40
+    TICKET_NOT_YET_VALID = 41
+    TICKET_EXPIRED = 42
+    TICKET_NOT_YET_ACTIVE = 43  # sold a moment ago; the activation delay still runs
+    RIDES_USED_UP = 44
+    BALANCE_TOO_LOW = 45
+    NOT_VALID_HERE = 46
+    PASS_BACK = 47
+
+
+@unique
+class Outcome(IntEnum):
+    """What the gate does."""
+
+    DENY = 0
+    GRANT = 1
+
+
+@unique
+class ClockConfidence(IntEnum):
+    """How far the wall clock can be believed."""
+
+    FLOOR = 0  # the clock was behind a time that has certainly passed; that time is used instead
+    RTC = 1  # a battery clock, not checked against anything since boot
+    NTP = 2  # synchronised since boot
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One reading of the clocks.
+
+    Attributes:
+        wall_ms: Milliseconds since 1970-01-01 UTC, never below the floor.
+        mono_ms: Milliseconds of the monotonic clock of this boot.
+        boot: Eight bytes that name this boot; `mono_ms` compares only within one.
+        confidence: How far `wall_ms` can be believed.
+    """
+
+    wall_ms: int
+    mono_ms: int
+    boot: bytes
+    confidence: ClockConfidence
+
+    @property
+    def wall_s(self) -> int:
+        """Whole seconds since 1970-01-01 UTC."""
+        return self.wall_ms // 1000
+
+
+@unique
+class KeyAlgorithm(StrEnum):
+    """Keys that a card authentication certificate may carry (SP 800-78-5, table 10)."""
+
+    P256 = "P-256"
+    P384 = "P-384"
+    RSA2048 = "RSA-2048"
+    RSA3072 = "RSA-3072"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCard:
+    """A card certificate that was validated before: the cache's verdict, under the lists of that time.
+
+    Attributes:
+        credential_id: SHA-256 of the SubjectPublicKeyInfo, first 16 bytes.
+        algorithm: What the key is.
+        spki: SubjectPublicKeyInfo, DER.
+        not_before: Seconds since 1970 UTC.
+        not_after: Seconds since 1970 UTC.
+        issuer_id: SHA-256 of the issuer's SubjectPublicKeyInfo, first 16 bytes.
+        trust_version: Version of the trust list under which the chain was validated.
+    """
+
+    credential_id: bytes
+    algorithm: KeyAlgorithm
+    spki: bytes
+    not_before: int
+    not_after: int
+    issuer_id: bytes
+    trust_version: int
+
+
+#: Finds a known card by the SHA-256 of the first block of its certificate object; None where it was never seen.
+KnownCards = Callable[[bytes], KnownCard | None]
+
+
+@dataclass(frozen=True, slots=True)
+class CardProof:
+    """What a card showed, not yet judged.
+
+    Attributes:
+        profile: Name of the card family, for example ``piv``.
+        assurance: The most that this protocol can prove, if everything holds.
+        challenge: The message that the card was asked to sign (its digest or padding is the profile's business).
+        signature: What came back; DER ``ECDSA-Sig-Value`` or RSA octets.
+        algorithm: The algorithm the profile asked for.
+        block_id: SHA-256 of the first block of the certificate object: the cache key.
+        certificate: The whole certificate, DER, where it was read; None on a cache hit.
+        known: The cached verdict, on a cache hit.
+    """
+
+    profile: str
+    assurance: Assurance
+    challenge: bytes
+    signature: bytes
+    algorithm: KeyAlgorithm
+    block_id: bytes
+    certificate: bytes | None
+    known: KnownCard | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is believed of a card after its proof was judged.
+
+    Attributes:
+        credential_id: 16 bytes, the key of tickets and deny list.
+        profile: Name of the card family.
+        assurance: How the identity was earned.
+        known: The verdict to cache; already in the cache where `cached`.
+        cached: Whether a cached verdict was used.
+        early: The certificate seems not yet valid, and the clock is not good enough to hold that against the card.
+    """
+
+    credential_id: bytes
+    profile: str
+    assurance: Assurance
+    known: KnownCard
+    cached: bool
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a proof was not believed; the credential is named where the certificate was at least readable."""
+
+    reason: Reason
+    profile: str | None = None
+    credential_id: bytes | None = None
+
+
+@unique
+class ProductKind(IntEnum):
+    """What was sold."""
+
+    PERIOD_PASS = 1
+    CARNET = 2  # a number of rides
+    STORED_VALUE = 3  # an amount of money, from which a flat fare is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One right that a credential holds, as the ticket list states it.
+
+    Attributes:
+        product_id: The sale's number; unique over all credentials.
+        kind: What was sold.
+        valid_from: Seconds since 1970 UTC, inclusive.
+        valid_until: Seconds since 1970 UTC, exclusive.
+        active_from: Seconds since 1970 UTC; sale time plus activation delay.
+        rides: Rides left as of the list's horizon (carnet), else 0.
+        balance: Minor units left as of the list's horizon (stored value), else 0.
+        fare: Minor units that one ride costs (stored value), else 0.
+        pass_back_s: Seconds within which a second ride at the same place is refused; 0 allows group boarding.
+        places: Places where it is valid; empty means everywhere.
+    """
+
+    product_id: int
+    kind: ProductKind
+    valid_from: int
+    valid_until: int
+    active_from: int
+    rides: int = 0
+    balance: int = 0
+    fare: int = 0
+    pass_back_s: int = 0
+    places: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One ride that this device's own journal granted, synced or not.
+
+    Attributes:
+        seq: Sequence number of the tap that granted it.
+        product_id: The product that paid.
+        wall_ms: When.
+        mono_ms: When, by the monotonic clock of `boot`.
+        boot: Names the boot that `mono_ms` belongs to.
+        place: Where.
+        rides: Rides taken from a carnet.
+        amount: Minor units taken from stored value.
+        ratified: The card was still there when the gate had signalled, so the passenger saw the grant.
+        recovers: Sequence number of the torn tap that this one repeats, or None.
+    """
+
+    seq: int
+    product_id: int
+    wall_ms: int
+    mono_ms: int
+    boot: bytes
+    place: str
+    rides: int
+    amount: int
+    ratified: bool
+    recovers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlement:
+    """The right to this ride, here and now, and what it takes.
+
+    Attributes:
+        product: The product that pays.
+        rides: Rides that this tap takes.
+        amount: Minor units that this tap takes.
+        recovers: Sequence number of the torn tap that this one repeats (then it takes nothing), or None.
+        early: The product seems not yet valid, and the clock is not good enough to hold that against the passenger.
+    """
+
+    product: Product
+    rides: int = 0
+    amount: int = 0
+    recovers: int | None = None
+    early: bool = False
+
+
+@unique
+class Freshness(IntEnum):
+    """How current an installed list is."""
+
+    FRESH = 0
+    GRACE = 1  # past its date, within the grace that the configuration allows: accepted, and marked
+    STALE = 2  # past the grace
+    MISSING = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ListVersions:
+    """Versions of the lists that a decision was made under; 0 where none is installed."""
+
+    trust: int = 0
+    deny: int = 0
+    tickets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate does and exactly why.
+
+    Attributes:
+        outcome: Grant or deny.
+        reason: The one reason.
+        graced: Granted although something was uncertain.
+        entitlement: What a grant takes; None on a denial.
+    """
+
+    outcome: Outcome
+    reason: Reason
+    graced: bool = False
+    entitlement: Entitlement | None = None
+
+    @property
+    def granted(self) -> bool:
+        """Whether the gate opens."""
+        return self.outcome is Outcome.GRANT
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One presentation with its outcome: all that is recorded of it, and nothing about a person.
+
+    Attributes:
+        at: When.
+        place: Stop or gate line, as configured.
+        gate: The lane.
+        outcome: Grant or deny.
+        reason: Why.
+        graced: Granted although something was uncertain.
+        versions: Lists in force.
+        credential_id: 16 bytes, or None where no credential was seen.
+        profile: Card family, or None.
+        assurance: How the identity was earned, or None where none was.
+        cached: Whether the certificate's verdict came from the cache.
+        product_id: Product that paid, or None.
+        rides: Rides taken.
+        amount: Minor units taken.
+        recovers: Sequence number of the torn tap that this one repeats, or None.
+    """
+
+    at: Instant
+    place: str
+    gate: str
+    outcome: Outcome
+    reason: Reason
+    graced: bool
+    versions: ListVersions
+    credential_id: bytes | None = None
+    profile: str | None = None
+    assurance: Assurance | None = None
+    cached: bool = False
+    product_id: int | None = None
+    rides: int = 0
+    amount: int = 0
+    recovers: int | None = None
