@@ -21,7 +21,10 @@ GENESIS = bytes(32)
 _Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Boot = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+MAX_INTEGER = 2**63 - 1
+"""The largest number that SQLite and PostgreSQL can keep; nothing larger is an entry."""
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+_Position = Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -54,7 +57,7 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     version: Literal[1]
     device: _Name
     epoch: _Count
-    seq: Annotated[int, msgspec.Meta(ge=1)]
+    seq: _Position
     previous: _Digest
     wall_ms: _Count
     mono_ms: _Count
@@ -72,10 +75,10 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     profile: _Name | None
     assurance: Assurance | None
     cached: bool
-    product_id: int | None
+    product_id: _Count | None
     rides: _Count
     amount: _Count
-    recovers: int | None
+    recovers: _Position | None
 
 
 def encode(entry: Entry) -> bytes:

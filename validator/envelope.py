@@ -1,7 +1,8 @@
 """Signed envelopes: an opaque payload, who signed it, for what purpose, and an Ed25519 signature (RFC 8032).
 
-The signature covers ``pilet/1``, purpose, signer and payload, joined by zero bytes, so that bytes signed for one purpose
-are worthless for another. On the wire an envelope is a msgpack array ``[1, purpose, signer, payload, signature]``.
+The signature covers ``pilet/1``, purpose, signer and payload, joined by zero bytes, so that bytes signed for one
+purpose are worthless for another. On the wire an envelope is a msgpack array
+``[1, purpose, signer, payload, signature]``.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,120 @@
+"""One TOML file describes a back office: its name and keys, its ledger, its broker, its devices.
+
+Relative paths in the file are relative to the file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from validator.config import TlsSection, load_private_key, load_public_key, read_toml
+
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Days = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class BrokerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[broker]``: where the devices' taps arrive.
+
+    Attributes:
+        host: Its host.
+        port: Its port.
+        tls: Mutual TLS; leave it out only on a loopback or otherwise private link.
+    """
+
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    tls: TlsSection | None = None
+
+
+class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[publisher]``: who signs lists, and how long each kind may be used.
+
+    Attributes:
+        name: The publisher's name, as the gates know it.
+        key: Path of its Ed25519 private key (PEM).
+        out: Directory of the published lists.
+        trust_days: Days until a trust list expires.
+        deny_days: The same for the deny list.
+        tickets_days: The same for the ticket list.
+    """
+
+    name: _Name
+    key: str
+    out: str
+    trust_days: _Days = 90
+    deny_days: _Days = 1
+    tickets_days: _Days = 2
+
+
+class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    Attributes:
+        name: The back office's name: it signs acknowledgements with it.
+        key: Path of its Ed25519 private key (PEM).
+        region: Region of the lists.
+        ledger: SQLAlchemy URL of the ledger, for example ``sqlite:///ledger.db`` (relative to this file).
+        broker: The broker.
+        publisher: The publisher; a back office that only reconciles needs none.
+        devices: Path of each device's Ed25519 public key (PEM) by device id.
+    """
+
+    name: _Name
+    key: str
+    region: _Name
+    ledger: str
+    broker: BrokerSection
+    publisher: PublisherSection | None = None
+    devices: dict[_Name, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class OfficeConfig:
+    """An office file that was read from `path`."""
+
+    path: Path
+    file: OfficeFile
+
+    @property
+    def ledger_url(self) -> str:
+        """URL of the ledger, a relative SQLite path taken from where the file lies."""
+        scheme, separator, name = self.file.ledger.partition(":///")
+        if separator and scheme.startswith("sqlite") and name and not name.startswith("/"):
+            return f"{scheme}:///{(self.path.parent / name).absolute()}"
+        return self.file.ledger
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the file, relative ones taken from where the file lies."""
+        return self.path.parent / Path(path).expanduser()
+
+    def office_key(self) -> Ed25519PrivateKey:
+        """Load the key that signs acknowledgements.
+
+        Raises:
+            ConfigError: Missing, unreadable, or not an Ed25519 key.
+        """
+        return load_private_key(self.resolve(self.file.key), f"{self.path}: key")
+
+    def device_keys(self) -> dict[str, Ed25519PublicKey]:
+        """Load the devices' public keys.
+
+        Raises:
+            ConfigError: One is missing or not an Ed25519 public key.
+        """
+        return {
+            device: load_public_key(self.resolve(path), f"{self.path}: devices.{device}")
+            for device, path in self.file.devices.items()
+        }
+
+
+def load(path: Path) -> OfficeConfig:
+    """Read and check an office file.
+
+    Raises:
+        ConfigError: Missing, not TOML, or a key is wrong.
+    """
+    return OfficeConfig(path, read_toml(path, OfficeFile))

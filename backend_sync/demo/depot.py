@@ -1,0 +1,150 @@
+"""Provisions a gate and a back office in one folder: keys, files, tickets sold, lists published and installed.
+
+The demo and the benchmarks use it; what it writes is what depot staff would write.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend_sync.delivery import deliver
+from backend_sync.demo.issuer import Issuer
+from backend_sync.ledger import Ledger
+from backend_sync.publisher import Dates, Publisher, create_key, write_public_key
+from backend_sync.sales import Sale
+from validator.model import Product
+
+DEVICE, OFFICE, PUBLISHER = "gate-0001", "office-1", "publisher-1"
+PLACE, REGION = "market-square", "demo"
+FRESH_S = 7 * 24 * 3600
+
+_GATE_TOML = """\
+device = "{device}"
+place = "{place}"
+lane = "lane-1"
+region = "{region}"
+clock = "synchronized"
+state = "state"
+device_key = "device.pem"
+
+[reader]
+name = "nfcpy:{air}"
+
+[gate]
+driver = "none"
+
+[lists.publishers]
+"{publisher}" = "publisher.pub"
+
+[uplink]
+host = "127.0.0.1"
+port = {port}
+
+[uplink.offices]
+"{office}" = "office.pub"
+"""
+
+_OFFICE_TOML = """\
+name = "{office}"
+key = "office.pem"
+region = "{region}"
+ledger = "sqlite:///ledger.db"
+
+[broker]
+host = "127.0.0.1"
+port = {port}
+
+[publisher]
+name = "{publisher}"
+key = "publisher.pem"
+out = "published"
+
+[devices]
+"{device}" = "device.pub"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Depot:
+    """One folder with everything that a gate and its back office need.
+
+    Attributes:
+        folder: Where it all lies.
+        publisher: Signs lists.
+    """
+
+    folder: Path
+    publisher: Publisher
+
+    @classmethod
+    def create(cls, folder: Path, *, air: str, port: int) -> "Depot":
+        """Make keys and configuration files.
+
+        Args:
+            folder: An empty directory.
+            air: nfcpy's path of the simulated reader, ``udp:HOST:PORT``.
+            port: The broker's loopback port.
+        """
+        for name in ("device", "office"):
+            write_public_key(create_key(folder / f"{name}.pem"), folder / f"{name}.pub")
+        signing = create_key(folder / "publisher.pem")
+        write_public_key(signing, folder / "publisher.pub")
+        words = {
+            "device": DEVICE,
+            "place": PLACE,
+            "region": REGION,
+            "office": OFFICE,
+            "publisher": PUBLISHER,
+            "air": air,
+            "port": port,
+        }
+        (folder / "gate.toml").write_text(_GATE_TOML.format(**words))
+        (folder / "office.toml").write_text(_OFFICE_TOML.format(**words))
+        (folder / "state" / "uplink").mkdir(parents=True)
+        return cls(folder, Publisher(folder / "published", PUBLISHER, signing, REGION))
+
+    @property
+    def gate_toml(self) -> Path:
+        """The gate's file."""
+        return self.folder / "gate.toml"
+
+    @property
+    def office_toml(self) -> Path:
+        """The back office's file."""
+        return self.folder / "office.toml"
+
+    @property
+    def state(self) -> Path:
+        """The gate's state directory."""
+        return self.folder / "state"
+
+    @property
+    def ledger_url(self) -> str:
+        """URL of the ledger."""
+        return f"sqlite:///{self.folder / 'ledger.db'}"
+
+    def sell(self, products: Iterable[tuple[bytes, Product]], now: dt.datetime) -> None:
+        """Record sales in the ledger; the price is what was loaded, or a ride's worth."""
+        sold_ms = int(now.timestamp() * 1000)
+        with Ledger.open(self.ledger_url) as ledger:
+            for credential_id, product in products:
+                ledger.record_sale(Sale(credential_id, product, product.balance or 2_000, sold_ms))
+
+    def publish(self, issuers: Sequence[Issuer], revoked: Iterable[bytes], now: dt.datetime) -> None:
+        """Publish trust, deny and ticket lists from the ledger, and install them at the gate."""
+        dates = Dates(int(now.timestamp()), int(now.timestamp()) + FRESH_S)
+        anchors = []
+        for number, issuer in enumerate(issuers):
+            anchors.append(self.folder / f"issuer-{number}.pem")
+            anchors[-1].write_bytes(issuer.pem)
+        self.publisher.trust(anchors, [], dates)
+        self.publisher.deny(revoked, dates)
+        with Ledger.open(self.ledger_url) as ledger, ledger.snapshot() as tickets:
+            self.publisher.tickets(tickets.product_states(), tickets.horizons(), dates)
+        self.install()
+
+    def install(self) -> None:
+        """Install the newest published lists at the gate."""
+        keys = {PUBLISHER: self.publisher.key.public_key()}
+        deliver(self.publisher.out, self.state / "lists", keys, REGION)

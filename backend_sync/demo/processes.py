@@ -1,0 +1,189 @@
+"""The demo's processes: the same commands that a gate and a back office run, started, watched and stopped."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from backend_sync.broker import EmbeddedBroker
+
+STOP_S = 10.0
+
+
+class ProcessDied(Exception):  # noqa: N818 - an event of the demo, told with the process's last words
+    """A process of the demo ended on its own."""
+
+
+@dataclass(slots=True)
+class Process:
+    """One command of this project, run as an operator would run it.
+
+    Attributes:
+        name: For messages.
+        arguments: What follows ``python``.
+        log: Where its standard error goes.
+    """
+
+    name: str
+    arguments: list[str]
+    log: Path
+    _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    async def start(self) -> None:
+        """Start it."""
+        with self.log.open("ab") as errors:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self.arguments,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what it says on standard output, one JSON object a line, until it ends.
+
+        Raises:
+            ProcessDied: It ended.
+        """
+        process = self._running()
+        assert process.stdout is not None
+        async for line in process.stdout:
+            yield json.loads(line)
+        status = await process.wait()
+        raise ProcessDied(f"{self.name} ended with status {status}: {self.last_words()}")
+
+    async def stop(self) -> None:
+        """Ask it to stop, and wait; a process that does not is killed."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            # Reading to the end keeps a last burst of events from blocking the exit.
+            await asyncio.wait_for(process.communicate(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+
+    def last_words(self) -> str:
+        """Return the end of its log, for a message."""
+        with contextlib.suppress(OSError):
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return " / ".join(lines[-3:])
+        return "no log"
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise ProcessDied(f"{self.name} is not running")
+        return self._process
+
+
+class Broker(Protocol):
+    """An MQTT broker that can go away and come back on the same port."""
+
+    name: str
+    port: int
+
+    async def start(self) -> None:
+        """Listen."""
+        ...
+
+    async def stop(self) -> None:
+        """Vanish, with everything that was not delivered."""
+        ...
+
+
+@dataclass(slots=True)
+class Mosquitto:
+    """Debian's Mosquitto on a loopback port, keeping nothing.
+
+    Attributes:
+        program: Path of the broker.
+        folder: Where its configuration goes.
+        port: Loopback port.
+    """
+
+    program: str
+    folder: Path
+    port: int
+    name: str = "Mosquitto"
+    _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    async def start(self) -> None:
+        """Listen, and return once a connection is accepted."""
+        configuration = self.folder / "mosquitto.conf"
+        configuration.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
+        )
+        self._process = await asyncio.create_subprocess_exec(
+            self.program,
+            "-c",
+            str(configuration),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await _listening(self.port)
+
+    async def stop(self) -> None:
+        """Vanish without a word, as in a power cut."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            await process.wait()
+
+
+@dataclass(slots=True)
+class Embedded:
+    """The embedded broker, for machines without Mosquitto."""
+
+    port: int
+    name: str = "embedded broker"
+    _broker: EmbeddedBroker | None = field(default=None, repr=False)
+
+    async def start(self) -> None:
+        """Listen."""
+        self._broker = EmbeddedBroker(port=self.port)
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Stop listening and drop every connection."""
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            await broker.stop()
+
+
+def choose_broker(folder: Path) -> Broker:
+    """Return Mosquitto where it is installed, else the embedded broker."""
+    program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
+    port = _free_port()
+    return Embedded(port) if program is None else Mosquitto(program, folder, port)
+
+
+async def _listening(port: int) -> None:
+    for _ in range(100):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        await writer.wait_closed()
+        return
+    raise ProcessDied(f"nothing listens on port {port} after five seconds")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,93 @@
+"""Figures: collected, written to ``bench/out/NAME.json``, and printed as a table."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+OUT = Path(__file__).parent / "out"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number.
+
+    Attributes:
+        name: What was measured.
+        value: How much.
+        unit: Of what.
+        n: From how many samples.
+        goal: What was hoped for, or None.
+        better: Which way is good.
+        baseline: What it was compared with in the same run, or None.
+        baseline_value: The baseline's number, or None.
+    """
+
+    name: str
+    value: float
+    unit: str
+    n: int
+    goal: float | None = None
+    better: Literal["lower", "higher"] = "lower"
+    baseline: str | None = None
+    baseline_value: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal was reached; None where there is none."""
+        if self.goal is None:
+            return None
+        return self.value <= self.goal if self.better == "lower" else self.value >= self.goal
+
+
+@dataclass(slots=True)
+class Report:
+    """The figures of one benchmark.
+
+    Attributes:
+        name: Names the file in ``bench/out``.
+        title: Headline of the table.
+        figures: In order.
+    """
+
+    name: str
+    title: str
+    figures: list[Figure] = field(default_factory=list)
+
+    def close(self, console: Console) -> None:
+        """Write the file and print the table."""
+        OUT.mkdir(exist_ok=True)
+        path = OUT / f"{self.name}.json"
+        path.write_text(json.dumps([asdict(figure) for figure in self.figures], indent=1) + "\n")
+        table = Table(title=self.title, title_justify="left")
+        table.add_column("figure")
+        for heading in ("value", "goal", "n"):
+            table.add_column(heading, justify="right")
+        table.add_column("compared with")
+        for figure in self.figures:
+            mark = {True: " ✔", False: " ✘", None: ""}[figure.reached]
+            goal = "" if figure.goal is None else f"{'≤' if figure.better == 'lower' else '≥'} {figure.goal:g}{mark}"
+            against = "" if figure.baseline is None else f"{figure.baseline}: {figure.baseline_value:.3g}"
+            table.add_row(figure.name, f"{figure.value:.3g} {figure.unit}", goal, str(figure.n), against)
+        console.print(table)
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """Return the sample below which `share` of them lie (nearest rank)."""
+    ranked = sorted(samples)
+    return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
+
+
+def p50(samples: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(samples)
+
+
+def p99(samples: Sequence[float]) -> float:
+    """Return the 99th percentile."""
+    return percentile(samples, 0.99)

@@ -1,0 +1,273 @@
+"""``validator``: the composition root of the gate. The only room here that names drivers and reads the environment."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hardware.gate import Gate
+from hardware.medium import Reader, ReaderError
+from validator import config as gate_file
+from validator import entry, journal_reader
+from validator.clock import SystemClock
+from validator.config import ConfigError, GateConfig
+from validator.envelope import Purpose, open_envelope
+from validator.journal_file import JournalError
+from validator.lists import installed
+from validator.lists.errors import ListError
+from validator.lists.manifest import ListKind
+from validator.rendering import entry_event, entry_line, moment, tap_event
+from validator.service import clock_of, serve
+from validator.station import TapReport
+from validator.supervision import SupervisionError
+
+app = typer.Typer(
+    help="The gate: reads identity cards, decides offline, and records every tap before it opens.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more, to standard error; never card data.")]
+DEFAULT_CONFIG = Path("/etc/pilet/gate.toml")
+
+
+def main() -> None:
+    """Run the command line; every expected failure ends in one line and a code from sysexits."""
+    with explained():
+        app()
+
+
+@app.command()
+def run(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Serve taps until stopped."""
+    log_to_stderr(verbose=verbose)
+    gate_config = gate_file.load(config)
+    reader = open_reader(gate_config.file.reader.name)
+    gate = open_gate(gate_config, as_json=as_json)
+
+    def say(report: TapReport) -> None:
+        if as_json:
+            print_json(tap_event(report))
+
+    def ready() -> None:
+        if as_json:
+            print_json({"event": "ready", "device": gate_config.file.device})
+
+    asyncio.run(until_signalled(serve(gate_config, reader, gate, say, ready)))
+
+
+@app.command()
+def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
+    """Check the configuration, the keys and the installed lists, and change nothing."""
+    gate_config = gate_file.load(config)
+    gate_config.device_private_key()
+    lists = installed.load(gate_config.lists, gate_config.publisher_keys())
+    at = clock_of(gate_config, lists.issued_floor_s * 1000).now()
+    shown = {
+        kind.value: {
+            "version": manifest.version,
+            "expires": moment(manifest.not_after_s * 1000),
+            "freshness": lists.freshness(kind, at, 0).name,
+        }
+        for kind, manifest in sorted(lists.manifests.items())
+    }
+    found = {
+        "device": gate_config.file.device,
+        "place": gate_config.file.place,
+        "reader": gate_config.file.reader.name,
+        "clock": at.confidence.name,
+        "lists": shown,
+    }
+    if as_json:
+        print_json(found)
+    else:
+        console = Console(highlight=False)
+        console.print(f"{gate_config.file.device} at {gate_config.file.place}: configuration and keys are in order")
+        for kind, facts in shown.items():
+            console.print(f"  {kind}: version {facts['version']}, {facts['freshness']}, expires {facts['expires']}")
+    if lists.faults:
+        raise lists.faults[0]
+    missing = [kind.value for kind in ListKind if kind not in lists.manifests]
+    if missing:
+        raise ListError(gate_config.lists, f"no {' or '.join(missing)} list is installed; every card will be refused")
+
+
+@app.command()
+def read(
+    reader: Annotated[str, typer.Option("--reader", help="For example nfcpy:usb or pcsc:READER NAME.")],
+    trust: Annotated[Path, typer.Option("--trust", help="Directory of issuer certificates.")],
+    cache: Annotated[Path | None, typer.Option("--cache", help="Where judged certificates are kept.")] = None,
+    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for a card.")] = 30.0,
+    *,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Authenticate one card and print what it proves."""
+    from validator.known_cards import KnownCardStore  # noqa: PLC0415 - `--help` need not load the engine
+    from validator.reading import load_issuers, read_one  # noqa: PLC0415 - same
+
+    log_to_stderr(verbose=verbose)
+    issuers = load_issuers(trust)
+    path = cache or default_cache()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cards = KnownCardStore.open(path, issuers.version)
+    try:
+        found = asyncio.run(read_one(open_reader(reader), issuers, cards, SystemClock(0).now(), wait_s))
+    except TimeoutError:
+        raise ReaderError(reader, f"no card within {wait_s:g} s") from None
+    finally:
+        cards.close()
+    if as_json:
+        print_json(found.to_dict())
+        return
+    table = Table(show_header=False)
+    for name, value in found.to_dict().items():
+        shown = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(name, shown)
+    Console().print(table)
+
+
+@app.command()
+def journal(
+    config: ConfigOption = DEFAULT_CONFIG,
+    after: Annotated[int, typer.Option("--after", help="Show entries after this sequence number.")] = 0,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the journal, and prove that its chain and signatures hold."""
+    gate_config = gate_file.load(config)
+    key = gate_config.device_private_key().public_key()
+    book = journal_reader.JournalReader(gate_config.journal)
+    try:
+        verified = book.verify(key)
+        seq, console = after, Console()
+        while rows := book.entries_after(seq, 500):
+            for seq, sealed in rows:  # noqa: B007 - the last one shown is where the next batch begins
+                link = entry.decode(open_envelope(sealed, Purpose.TAP, {book.device: key}).payload)
+                if as_json:
+                    print_json(entry_event(link))
+                else:
+                    console.print(entry_line(link), highlight=False)
+        summary = {"event": "verified", "epoch": book.epoch, "head": book.head(), "entries": verified}
+    finally:
+        book.close()
+    if as_json:
+        print_json(summary)
+    else:
+        console.print(
+            f"epoch {summary['epoch']}: {verified} entries, chain and signatures hold, head {summary['head']}"
+        )
+
+
+def open_reader(name: str) -> Reader:
+    """Return the driver for a reader's name, not yet open.
+
+    Raises:
+        ConfigError: No driver has that name.
+    """
+    kind, _, path = name.partition(":")
+    if kind == "nfcpy" and path:
+        from hardware.nfcpy import NfcpyReader  # noqa: PLC0415 - only the driver in use is loaded
+
+        return NfcpyReader(name, path)
+    if kind == "pcsc" and path:
+        from hardware.pcsc import PcscReader  # noqa: PLC0415 - only the driver in use is loaded
+
+        return PcscReader(name)
+    raise ConfigError(f"reader {name!r}: use nfcpy:usb, nfcpy:tty:PORT:DRIVER, nfcpy:udp:HOST:PORT or pcsc:READER NAME")
+
+
+def open_gate(config: GateConfig, *, as_json: bool) -> Gate:
+    """Return the driver for the configured gate; a console gate is silent where JSON is printed."""
+    from hardware.console import ConsoleGate, NullGate  # noqa: PLC0415 - only the driver in use is loaded
+
+    section = config.file.gate
+    if section.driver == "gpio":
+        from hardware.gpio import GatePins, GpioGate, pi_factory  # noqa: PLC0415 - only the driver in use is loaded
+
+        pins = GatePins(
+            section.red, section.green, section.blue, section.buzzer, section.barrier, section.barrier_active_high
+        )
+        return GpioGate(pins, pi_factory())
+    return NullGate() if section.driver == "none" or as_json else ConsoleGate(Console())
+
+
+def default_cache() -> Path:
+    """Return where `read` keeps judged certificates for this user."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pilet" / "known_cards.db"
+
+
+async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` until it ends or the process is asked to stop by SIGTERM or SIGINT."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on one line, at once."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Log to standard error: lines for people on a terminal, JSON for the system's journal."""
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    render: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn an expected failure into one line on standard error and an exit code from sysexits."""
+    try:
+        yield
+    except ConfigError as error:
+        _fail(error, os.EX_CONFIG)
+    except ListError as error:
+        _fail(error, os.EX_DATAERR)
+    except JournalError as error:
+        _fail(error, os.EX_IOERR)
+    except ReaderError as error:
+        _fail(error, os.EX_UNAVAILABLE)
+    except (SupervisionError, PermissionError) as error:
+        _fail(error, os.EX_NOPERM)
+
+
+def _fail(error: Exception, code: int) -> None:
+    sys.stderr.write(f"validator: {error}\n")
+    raise SystemExit(code) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""One TOML file describes a gate: read, checked and frozen before anything is opened.
+
+Relative paths in the file are relative to the file. The table ``[uplink]`` is read by ``backend-sync uplink``; it lives
+here because depot staff keep one file per box.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_Hours = Annotated[float, msgspec.Meta(ge=0)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_Pin = Annotated[int, msgspec.Meta(ge=0, le=63)]
+
+_File = TypeVar("_File", bound=msgspec.Struct)
+
+
+class ConfigError(Exception):
+    """A configuration file is missing or wrong; the message names file, key and what to do."""
+
+
+class ReaderSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[reader]``: which reader this gate polls.
+
+    Attributes:
+        name: ``nfcpy:usb``, ``nfcpy:tty:AMA0:pn532``, ``nfcpy:udp:127.0.0.1:54321``, ``pcsc:READER NAME`` and the like.
+    """
+
+    name: str
+
+
+class GateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[gate]``: what the passenger sees and hears.
+
+    Attributes:
+        driver: ``console`` (a terminal), ``gpio`` (lamp, buzzer and barrier on pins) or ``none``.
+        red: BCM number of the red lamp's pin.
+        green: BCM number of the green lamp's pin.
+        blue: BCM number of the blue lamp's pin.
+        buzzer: BCM number of the buzzer's pin; leave it out where the lane has none.
+        barrier: BCM number of the barrier relay's pin; leave it out where the lane has none, as on a bus.
+        barrier_active_high: False where the relay board closes on a low level.
+    """
+
+    driver: Literal["console", "gpio", "none"] = "console"
+    red: _Pin = 17
+    green: _Pin = 27
+    blue: _Pin = 22
+    buzzer: _Pin | None = None
+    barrier: _Pin | None = None
+    barrier_active_high: bool = True
+
+
+class ListsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[lists]``: whose lists this gate believes, and for how long past their date.
+
+    Attributes:
+        publishers: Path of an Ed25519 public key (PEM) by publisher name.
+        trust_grace_h: Hours that an expired trust list still serves, marked as graced.
+        deny_grace_h: The same for the deny list.
+        tickets_grace_h: The same for the ticket list.
+    """
+
+    publishers: dict[_Name, str]
+    trust_grace_h: _Hours = 720
+    deny_grace_h: _Hours = 72
+    tickets_grace_h: _Hours = 96
+
+
+class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[policy]``: what this place asks of a card.
+
+    Attributes:
+        least_assurance: Least rung of the ladder that opens the gate.
+        tap_limit_s: Longest time from presence to decision; past it the passenger is asked to present again.
+        retention_days: Days that acknowledged taps stay in the journal.
+    """
+
+    least_assurance: Literal["claimed", "shared_secret", "chip", "holder"] = "chip"
+    tap_limit_s: _Seconds = 3.0
+    retention_days: Annotated[int, msgspec.Meta(ge=1)] = 7
+
+
+class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[uplink.tls]``: certificate authority of the broker, and this device's certificate and key (PEM paths)."""
+
+    ca: str
+    certificate: str
+    key: str
+
+
+class UplinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[uplink]``: the broker, and the back office whose acknowledgements move the cursor.
+
+    Attributes:
+        host: Broker's host.
+        port: Broker's port.
+        offices: Path of an Ed25519 public key (PEM) by back-office name.
+        tls: Mutual TLS; leave it out only on a loopback or otherwise private link.
+    """
+
+    host: str
+    port: _Port
+    offices: dict[_Name, str]
+    tls: TlsSection | None = None
+
+
+class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    Attributes:
+        device: Id of this box; also its MQTT client id and the signer of its taps.
+        place: Stop or gate line; pass-back and validity are judged per place.
+        lane: The lane at this place; part of what a card signs.
+        region: The network whose lists this gate takes.
+        clock: ``auto`` looks for a battery clock and for systemd-timesyncd; ``synchronized`` says that something else
+            keeps the system's clock (chrony, a hypervisor), so that a certificate that is not yet valid is refused.
+        state: Directory of journal, cursor, known cards and lists.
+        device_key: Path of the device's Ed25519 private key (PEM, no passphrase).
+        reader: The reader.
+        lists: The lists.
+        gate: The gate.
+        policy: The policy.
+        uplink: The uplink; a gate without one works and keeps its taps.
+    """
+
+    device: _Name
+    place: _Name
+    lane: _Name
+    region: _Name
+    state: str
+    device_key: str
+    reader: ReaderSection
+    lists: ListsSection
+    clock: Literal["auto", "synchronized"] = "auto"
+    gate: GateSection = GateSection()
+    policy: PolicySection = PolicySection()
+    uplink: UplinkSection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """A gate file that was read from `path`, with paths resolved and keys loaded on demand."""
+
+    path: Path
+    file: GateFile
+
+    @property
+    def state(self) -> Path:
+        """Directory of everything this gate keeps."""
+        return self.resolve(self.file.state)
+
+    @property
+    def journal(self) -> Path:
+        """The journal; written by the validator alone."""
+        return self.state / "journal.db"
+
+    @property
+    def known_cards(self) -> Path:
+        """The certificate cache; written by the validator alone."""
+        return self.state / "known_cards.db"
+
+    @property
+    def cursor(self) -> Path:
+        """How far the journal is acknowledged; written by the uplink alone."""
+        return self.state / "uplink" / "cursor"
+
+    @property
+    def lists(self) -> Path:
+        """The list directory; written by the installer of lists alone."""
+        return self.state / "lists"
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the file, relative ones taken from where the file lies."""
+        return self.path.parent / Path(path).expanduser()
+
+    def device_private_key(self) -> Ed25519PrivateKey:
+        """Load the key that signs taps.
+
+        Raises:
+            ConfigError: Missing, unreadable, or not an unencrypted Ed25519 key.
+        """
+        return load_private_key(self.resolve(self.file.device_key), f"{self.path}: device_key")
+
+    def publisher_keys(self) -> dict[str, Ed25519PublicKey]:
+        """Load the keys of the publishers whose lists are believed.
+
+        Raises:
+            ConfigError: One is missing or not an Ed25519 public key.
+        """
+        return self.public_keys(self.file.lists.publishers, "lists.publishers")
+
+    def public_keys(self, paths: Mapping[str, str], key: str) -> dict[str, Ed25519PublicKey]:
+        """Load public keys by name; `key` says where in the file their paths stand."""
+        return {name: load_public_key(self.resolve(path), f"{self.path}: {key}.{name}") for name, path in paths.items()}
+
+
+def load(path: Path) -> GateConfig:
+    """Read and check a gate file.
+
+    Raises:
+        ConfigError: Missing, not TOML, or a key is wrong.
+    """
+    return GateConfig(path, read_toml(path, GateFile))
+
+
+def read_toml(path: Path, kind: type[_File]) -> _File:
+    """Read a TOML file into a msgspec struct, with errors that name the file and the key.
+
+    Raises:
+        ConfigError: Missing, not TOML, or a key is wrong.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give its path with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        what = str(error).replace(" - at `$.", " - key `").replace(" - at `$`", " - at the top of the file")
+        raise ConfigError(f"{path}: {what}") from None
+
+
+def load_private_key(path: Path, where: str) -> Ed25519PrivateKey:
+    """Load an unencrypted Ed25519 private key.
+
+    Raises:
+        ConfigError: Missing, unreadable or another kind of key; `where` says which setting named it.
+    """
+    try:
+        key = load_pem_private_key(_read(path, where), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigError(f"{where}: {path} is not an unencrypted private key in PEM form") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{where}: {path} is not an Ed25519 key")
+    return key
+
+
+def load_public_key(path: Path, where: str) -> Ed25519PublicKey:
+    """Load an Ed25519 public key.
+
+    Raises:
+        ConfigError: Missing, unreadable or another kind of key; `where` says which setting named it.
+    """
+    try:
+        key = load_pem_public_key(_read(path, where))
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(f"{where}: {path} is not a public key in PEM form") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(f"{where}: {path} is not an Ed25519 public key")
+    return key
+
+
+def _read(path: Path, where: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{where}: {path}: {error.strerror}") from None

@@ -1,0 +1,60 @@
+"""Drives a profile against a medium: the only place where a card's protocol meets I/O."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from hardware.apdu import ApduError, CommandApdu, ResponseApdu
+from hardware.medium import Medium
+from validator.model import CardProof
+from validator.profiles.errors import CardMalformed
+
+MAX_APDUS = 80
+MAX_BYTES = 16 * 1024
+
+Profile = Generator[CommandApdu, ResponseApdu, CardProof]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the air, at the level of APDUs: counts and octets, status words included."""
+
+    apdus: int = 0
+    bytes_out: int = 0
+    bytes_in: int = 0
+
+
+async def drive(profile: Profile, medium: Medium, traffic: Traffic) -> CardProof:
+    """Run a profile to its proof.
+
+    Args:
+        profile: A generator that was not started.
+        medium: What is held against the reader.
+        traffic: Counts, added to as the dialogue goes on, so that a torn one is counted too.
+
+    Returns:
+        What the card showed, not yet judged.
+
+    Raises:
+        ProfileError: The card's answers are not this profile's, or leave its bounds.
+        ReaderError: The medium was lost, fell silent, or the reader failed.
+    """
+    command = next(profile)
+    while True:
+        sent = bytes(command)
+        traffic.apdus += 1
+        traffic.bytes_out += len(sent)
+        received = await medium.transceive(sent)
+        traffic.bytes_in += len(received)
+        if traffic.apdus >= MAX_APDUS or traffic.bytes_in > MAX_BYTES:
+            profile.close()
+            raise CardMalformed(f"the card talked for {traffic.apdus} APDUs and {traffic.bytes_in} bytes")
+        try:
+            response = ResponseApdu.from_bytes(received)
+        except ApduError as error:
+            profile.close()
+            raise CardMalformed(str(error)) from None
+        try:
+            command = profile.send(response)
+        except StopIteration as done:
+            proof: CardProof = done.value
+            return proof
