@@ -1,17 +1,10 @@
 """``validator``: the composition root of the gate. The only room here that names drivers and reads the environment."""
 
 import asyncio
-import contextlib
-import json
-import logging
 import os
-import signal
-import sys
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -21,12 +14,15 @@ from hardware.medium import Reader, ReaderError
 from validator import config as gate_file
 from validator import entry, journal_reader
 from validator.clock import SystemClock
+from validator.commandline import JsonOption, VerboseOption, explained, log_to_stderr, print_json, until_signalled
 from validator.config import ConfigError, GateConfig
 from validator.envelope import Purpose, open_envelope
 from validator.journal_file import JournalError
+from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists import installed
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind
+from validator.reading import IssuersError, load_issuers, read_one
 from validator.rendering import entry_event, entry_line, moment, tap_event
 from validator.service import clock_of, serve
 from validator.station import TapReport
@@ -40,14 +36,23 @@ app = typer.Typer(
 )
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more, to standard error; never card data.")]
 DEFAULT_CONFIG = Path("/etc/pilet/gate.toml")
+
+EXITS: dict[type[Exception], int] = {
+    ConfigError: os.EX_CONFIG,
+    IssuersError: os.EX_NOINPUT,
+    ListError: os.EX_DATAERR,
+    JournalError: os.EX_IOERR,
+    KnownCardsError: os.EX_IOERR,
+    ReaderError: os.EX_UNAVAILABLE,
+    SupervisionError: os.EX_OSERR,
+    PermissionError: os.EX_NOPERM,
+}
 
 
 def main() -> None:
     """Run the command line; every expected failure ends in one line and a code from sysexits."""
-    with explained():
+    with explained("validator", EXITS):
         app()
 
 
@@ -117,9 +122,6 @@ def read(
     verbose: VerboseOption = False,
 ) -> None:
     """Authenticate one card and print what it proves."""
-    from validator.known_cards import KnownCardStore  # noqa: PLC0415 - `--help` need not load the engine
-    from validator.reading import load_issuers, read_one  # noqa: PLC0415 - same
-
     log_to_stderr(verbose=verbose)
     issuers = load_issuers(trust)
     path = cache or default_cache()
@@ -192,17 +194,24 @@ def open_reader(name: str) -> Reader:
 
 
 def open_gate(config: GateConfig, *, as_json: bool) -> Gate:
-    """Return the driver for the configured gate; a console gate is silent where JSON is printed."""
+    """Return the driver for the configured gate; a console gate is silent where JSON is printed.
+
+    Raises:
+        ConfigError: The pins cannot be used.
+    """
     from hardware.console import ConsoleGate, NullGate  # noqa: PLC0415 - only the driver in use is loaded
 
     section = config.file.gate
     if section.driver == "gpio":
-        from hardware.gpio import GatePins, GpioGate, pi_factory  # noqa: PLC0415 - only the driver in use is loaded
+        from hardware.gpio import GatePins, GpioError, GpioGate, pi_factory  # noqa: PLC0415 - same
 
         pins = GatePins(
             section.red, section.green, section.blue, section.buzzer, section.barrier, section.barrier_active_high
         )
-        return GpioGate(pins, pi_factory())
+        try:
+            return GpioGate(pins, pi_factory())
+        except GpioError as error:
+            raise ConfigError(f"{config.path}: gate: {error}") from error
     return NullGate() if section.driver == "none" or as_json else ConsoleGate(Console())
 
 
@@ -210,63 +219,6 @@ def default_cache() -> Path:
     """Return where `read` keeps judged certificates for this user."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pilet" / "known_cards.db"
-
-
-async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` until it ends or the process is asked to stop by SIGTERM or SIGINT."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """Print one JSON object on one line, at once."""
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
-def log_to_stderr(*, verbose: bool) -> None:
-    """Log to standard error: lines for people on a terminal, JSON for the system's journal."""
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    render: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
-
-
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn an expected failure into one line on standard error and an exit code from sysexits."""
-    try:
-        yield
-    except ConfigError as error:
-        _fail(error, os.EX_CONFIG)
-    except ListError as error:
-        _fail(error, os.EX_DATAERR)
-    except JournalError as error:
-        _fail(error, os.EX_IOERR)
-    except ReaderError as error:
-        _fail(error, os.EX_UNAVAILABLE)
-    except (SupervisionError, PermissionError) as error:
-        _fail(error, os.EX_NOPERM)
-
-
-def _fail(error: Exception, code: int) -> None:
-    sys.stderr.write(f"validator: {error}\n")
-    raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend_sync.demo.cards import air_cards
+from backend_sync.demo.errors import ProcessDied, Surprise
 from backend_sync.demo.population import Crowd, Visit
-from backend_sync.demo.processes import Broker, Process, ProcessDied
+from backend_sync.demo.processes import Broker, Process
 from backend_sync.demo.screen import Screen
 from hardware.virtual.air import AirCard, Field
 
 TAP_LIMIT_S = 30.0
 DRAIN_LIMIT_S = 120.0
-
-
-class Surprise(Exception):  # noqa: N818 - a demo that does not do what it should is told in plain words
-    """A tap ended otherwise than the crowd's table says."""
 
 
 @dataclass(slots=True)

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backend_sync.broker import EmbeddedBroker
+from backend_sync.demo.errors import ProcessDied
 
 STOP_S = 10.0
-
-
-class ProcessDied(Exception):  # noqa: N818 - an event of the demo, told with the process's last words
-    """A process of the demo ended on its own."""
 
 
 @dataclass(slots=True)
@@ -91,8 +88,10 @@ class Process:
 class Broker(Protocol):
     """An MQTT broker that can go away and come back on the same port."""
 
-    name: str
-    port: int
+    @property
+    def port(self) -> int:
+        """Its loopback port."""
+        ...
 
     async def start(self) -> None:
         """Listen."""
@@ -116,7 +115,6 @@ class Mosquitto:
     program: str
     folder: Path
     port: int
-    name: str = "Mosquitto"
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     async def start(self) -> None:
@@ -142,31 +140,13 @@ class Mosquitto:
             await process.wait()
 
 
-@dataclass(slots=True)
-class Embedded:
-    """The embedded broker, for machines without Mosquitto."""
-
-    port: int
-    name: str = "embedded broker"
-    _broker: EmbeddedBroker | None = field(default=None, repr=False)
-
-    async def start(self) -> None:
-        """Listen."""
-        self._broker = EmbeddedBroker(port=self.port)
-        await self._broker.start()
-
-    async def stop(self) -> None:
-        """Stop listening and drop every connection."""
-        broker, self._broker = self._broker, None
-        if broker is not None:
-            await broker.stop()
-
-
-def choose_broker(folder: Path) -> Broker:
-    """Return Mosquitto where it is installed, else the embedded broker."""
-    program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
+def choose_broker(folder: Path) -> tuple[str, Broker]:
+    """Return Mosquitto where it is installed, else the embedded broker, with a name for people."""
+    program = shutil.which("mosquitto", path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin")
     port = _free_port()
-    return Embedded(port) if program is None else Mosquitto(program, folder, port)
+    if program is None:
+        return "embedded broker", EmbeddedBroker(port)
+    return "Mosquitto", Mosquitto(program, folder, port)
 
 
 async def _listening(port: int) -> None:

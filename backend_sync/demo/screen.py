@@ -16,17 +16,6 @@ from hardware.gate import CUES, Cue, Signal
 SHOWN_TAPS = 14
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """The closed books, as people and scripts read them.
-
-    Attributes:
-        figures: Name and value, in the order of the JSON object.
-    """
-
-    figures: dict[str, Any]
-
-
 @dataclass(slots=True)
 class Screen:
     """A live view on a terminal; a line now and then where there is none.
@@ -87,12 +76,12 @@ class Screen:
         if self._live is None:
             self.console.print(f"broker {state}")
 
-    def closed(self, closing: Closing) -> None:
-        """Show the closed books."""
+    def closed(self, figures: dict[str, Any]) -> None:
+        """Show the figures of the closed books."""
         table = Table(title="Closed books", show_header=False, title_justify="left")
         table.add_column(justify="right", style="bold")
         table.add_column()
-        for name, value in closing.figures.items():
+        for name, value in figures.items():
             shown = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
             table.add_row(name.replace("_", " "), shown)
         self.console.print(table)

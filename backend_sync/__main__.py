@@ -1,0 +1,173 @@
+"""``backend-sync``: the composition root of everything behind the gate."""
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from backend_sync import config as office_file
+from backend_sync import ingest as ingesting
+from backend_sync import reconcile as reconciling
+from backend_sync import uplink as uplinking
+from backend_sync.books import show_books
+from backend_sync.config import OfficeConfig
+from backend_sync.demo.errors import DemoError
+from backend_sync.ingest import IngestOptions
+from backend_sync.ledger import Ledger, LedgerError, LedgerUnavailable, SaleConflict
+from backend_sync.mqtt import Broker, Tls
+from backend_sync.publisher import PublishError
+from backend_sync.publishing import DEFAULT_OFFICE, OfficeOption, publish
+from backend_sync.schema import SchemaTooNew
+from backend_sync.uplink import UplinkOptions
+from backend_sync.wire import WireError
+from validator import config as gate_file
+from validator.commandline import JsonOption, VerboseOption, explained, log_to_stderr, print_json, until_signalled
+from validator.config import ConfigError, GateConfig, TlsSection
+from validator.journal_file import JournalError
+from validator.lists.directory import version_in_force
+from validator.lists.errors import ListError
+from validator.lists.manifest import ListKind
+from validator.supervision import Notifier, Progress, SupervisionError, watch
+
+app = typer.Typer(
+    help="Behind the gate: uplink, ingest, ledger, lists, closed books.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(publish, name="publish")
+
+GateOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
+DEFAULT_GATE = Path("/etc/pilet/gate.toml")
+WORK = "work"
+WORK_DEADLINE_S = 30.0
+
+EXITS: dict[type[Exception], int] = {
+    ConfigError: os.EX_CONFIG,
+    WireError: os.EX_CONFIG,
+    PublishError: os.EX_DATAERR,
+    ListError: os.EX_DATAERR,
+    SaleConflict: os.EX_DATAERR,
+    DemoError: os.EX_SOFTWARE,
+    SchemaTooNew: os.EX_SOFTWARE,
+    LedgerError: os.EX_DATAERR,
+    LedgerUnavailable: os.EX_TEMPFAIL,
+    JournalError: os.EX_IOERR,
+    SupervisionError: os.EX_OSERR,
+    PermissionError: os.EX_NOPERM,
+}
+
+
+def main() -> None:
+    """Run the command line; every expected failure ends in one line and a code from sysexits."""
+    with explained("backend-sync", EXITS):
+        app()
+
+
+@app.command()
+def uplink(config: GateOption = DEFAULT_GATE, *, verbose: VerboseOption = False) -> None:
+    """Carry a gate's journal to the back office until stopped."""
+    log_to_stderr(verbose=verbose)
+    gate = gate_file.load(config)
+    progress = Progress({WORK: WORK_DEADLINE_S}, time.monotonic())
+    options = uplink_options(gate, progress)
+    asyncio.run(until_signalled(_supervised(uplinking.run(options), progress, f"uplink of {options.device}")))
+
+
+@app.command()
+def ingest(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = False) -> None:
+    """Record what the gates send in the ledger until stopped."""
+    log_to_stderr(verbose=verbose)
+    office = office_file.load(config)
+    with Ledger.open(office.ledger_url) as ledger:
+        for device, key in office.device_keys().items():
+            ledger.register_device(device, key)
+    progress = Progress({WORK: WORK_DEADLINE_S}, time.monotonic())
+    options = IngestOptions(
+        broker=Broker(office.file.broker.host, office.file.broker.port, _tls(office, office.file.broker.tls)),
+        ledger=office.ledger_url,
+        key=office.office_key(),
+        signer=office.file.name,
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        progress=lambda: progress.moved(WORK, time.monotonic()),
+    )
+    asyncio.run(until_signalled(_supervised(ingesting.run(options), progress, f"ingest of {office.file.name}")))
+
+
+@app.command()
+def reconcile(config: OfficeOption = DEFAULT_OFFICE, *, as_json: JsonOption = False) -> None:
+    """Close the books: name what is missing, twice or broken; prove that the money sums. Open books exit with 65."""
+    office = office_file.load(config)
+    with Ledger.open(office.ledger_url) as ledger:
+        books = reconciling.reconcile(ledger)
+    if as_json:
+        print_json(books.to_dict())
+    else:
+        show_books(books, Console(highlight=False))
+    if not books.closed:
+        raise typer.Exit(os.EX_DATAERR)
+
+
+@app.command()
+def demo(
+    taps: Annotated[int, typer.Option("--taps", min=1, help="How many taps.")] = 90,
+    seed: Annotated[int, typer.Option("--seed", help="Decides who comes.")] = 1,
+    *,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not model the time that real cards take.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Live a day at one gate: virtual cards, real processes, a broker that goes away, closed books."""
+    from backend_sync.demo.show import run_demo  # noqa: PLC0415 - the demo's cards are no part of a back office
+
+    log_to_stderr(verbose=False)
+    console = Console(stderr=as_json, highlight=False)
+    figures = asyncio.run(run_demo(taps, seed, console, timed=not fast))
+    if as_json:
+        print_json(figures)
+    if figures["missing"] or figures["duplicated"] or figures["chain_breaks"]:
+        raise typer.Exit(os.EX_SOFTWARE)
+
+
+def uplink_options(gate: GateConfig, progress: Progress) -> UplinkOptions:
+    """Compose an uplink from a gate's file.
+
+    Raises:
+        ConfigError: There is no ``[uplink]`` table, or a key in it is wrong.
+    """
+    section = gate.file.uplink
+    if section is None:
+        raise ConfigError(f"{gate.path}: no [uplink] table; add host, port and [uplink.offices]")
+    gate.cursor.parent.mkdir(parents=True, exist_ok=True)
+    return UplinkOptions(
+        broker=Broker(section.host, section.port, _tls(gate, section.tls)),
+        device=gate.file.device,
+        journal=gate.journal,
+        cursor=gate.cursor,
+        back_office=gate.public_keys(section.offices, "uplink.offices"),
+        versions=lambda: {kind.value: version_in_force(gate.lists, kind) or 0 for kind in ListKind},
+        progress=lambda: progress.moved(WORK, time.monotonic()),
+    )
+
+
+async def _supervised(work: Coroutine[Any, Any, None], progress: Progress, status: str) -> None:
+    """Run work under the service manager's watch."""
+    with Notifier.from_environment(os.environ, os.getpid()) as notifier:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(work)
+            tasks.create_task(watch(notifier, progress, time.monotonic))
+            notifier.ready(status)
+
+
+def _tls(config: GateConfig | OfficeConfig, section: TlsSection | None) -> Tls | None:
+    if section is None:
+        return None
+    return Tls(config.resolve(section.ca), config.resolve(section.certificate), config.resolve(section.key))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""The ledger: every tap once, every sale once, and the postings that follow from them. Nothing is ever changed.
+
+A balance is a sum of postings, and each transaction's postings sum to zero in each unit (`backend_sync.postings`).
+
+All calls block; ingest gives them one thread of their own. SQLite is opened through the standard library, so its
+version is the system's: one process writes often (ingest), others (sales) wait for it through the busy timeout.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from backend_sync import recording, schema
+from backend_sync.admission import Arrival, Rejection
+from backend_sync.recording import Receipt
+from backend_sync.sales import Sale, SaleConflict, record_sale
+from backend_sync.schema import DEVICE, TAP
+from backend_sync.tickets import TicketSnapshot
+from backend_sync.wire import check_device
+from validator.model import Product
+
+BUSY_TIMEOUT_S = 10
+
+__all__ = ["Ledger", "LedgerError", "LedgerUnavailable", "Receipt", "Sale", "SaleConflict"]
+
+
+class LedgerError(Exception):
+    """What was asked contradicts what the ledger holds."""
+
+
+class LedgerUnavailable(Exception):  # noqa: N818 - the state that is answered by trying again later
+    """The database is locked, full, or cannot be opened. Nothing was recorded."""
+
+
+class Ledger:
+    """An open ledger. Use `Ledger.open`, and `close` it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(pilet_writes=True)
+        self._keys: dict[str, Ed25519PublicKey] = {}
+
+    @classmethod
+    def open(cls, url: str) -> "Ledger":
+        """Open a ledger, creating or migrating its tables.
+
+        Args:
+            url: ``sqlite:///path``, or ``sqlite://`` for one in memory.
+
+        Raises:
+            LedgerError: Another engine than SQLite.
+            LedgerUnavailable: The file cannot be opened or stays locked.
+            SchemaTooNew: A later version of this program wrote it.
+        """
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            raise LedgerError(
+                f"ledger {parsed.get_backend_name()!r}: this version keeps ledgers in SQLite, sqlite:///PATH"
+            )
+        in_memory = parsed.database in {None, "", ":memory:"}
+        engine = create_engine(
+            parsed,
+            poolclass=StaticPool if in_memory else QueuePool,
+            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "begin", _on_begin)
+        ledger = cls(engine)
+        try:
+            with ledger._writing() as connection:
+                schema.migrate(connection)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def register_device(self, device: str, public_key: Ed25519PublicKey) -> None:
+        """Admit a device. Registering it again with the same key changes nothing.
+
+        Raises:
+            WireError: The id is not fit to be a topic level.
+            LedgerError: It is registered with another key.
+            LedgerUnavailable: Try again later.
+        """
+        raw = public_key.public_bytes_raw()
+        with self._writing() as connection:
+            known = connection.execute(select(DEVICE.c.public_key).where(DEVICE.c.id == check_device(device))).scalar()
+            if known is None:
+                connection.execute(insert(DEVICE), {"id": device, "public_key": raw})
+            elif known != raw:
+                raise LedgerError(f"device {device} is registered with another key: enrol it under a new id")
+
+    def device_key(self, device: str) -> Ed25519PublicKey | None:
+        """Return the key of a registered device, or None.
+
+        Raises:
+            LedgerUnavailable: Try again later.
+        """
+        if device not in self._keys:
+            with self.reading() as connection:
+                raw = connection.execute(select(DEVICE.c.public_key).where(DEVICE.c.id == device)).scalar()
+            if raw is None:
+                return None
+            self._keys[device] = Ed25519PublicKey.from_public_bytes(raw)
+        return self._keys[device]
+
+    def devices(self) -> Mapping[str, Ed25519PublicKey]:
+        """Return the keys of all registered devices by id.
+
+        Raises:
+            LedgerUnavailable: Try again later.
+        """
+        with self.reading() as connection:
+            rows = connection.execute(select(DEVICE.c.id, DEVICE.c.public_key).order_by(DEVICE.c.id)).all()
+        return {row.id: Ed25519PublicKey.from_public_bytes(row.public_key) for row in rows}
+
+    def record_batches(
+        self, arrivals: Sequence[Arrival], rejections: Sequence[Rejection] = (), *, received_ms: int
+    ) -> list[Receipt]:
+        """Record what was admitted and name what was not, all in one transaction. When it returns, it is durable.
+
+        Args:
+            arrivals: Verified entries of registered devices; repeating any of them changes no tap and no balance.
+            rejections: What was refused; the latest 10,000 are kept, the counts for ever.
+            received_ms: Milliseconds since 1970 UTC.
+
+        Returns:
+            One receipt for each arrival, in order.
+
+        Raises:
+            LedgerUnavailable: Nothing was recorded, try again later.
+        """
+        with self._writing() as connection:
+            recording.note_rejections(connection, rejections, received_ms)
+            return [recording.record(connection, arrival, received_ms) for arrival in arrivals]
+
+    def record_batch(self, arrival: Arrival, *, received_ms: int) -> Receipt:
+        """Record one batch: `record_batches` of one."""
+        return self.record_batches([arrival], received_ms=received_ms)[0]
+
+    def record_sale(self, sale: Sale) -> bool:
+        """Record a sale and its postings.
+
+        Returns:
+            Whether it is new; repeating the same sale changes nothing.
+
+        Raises:
+            SaleConflict: Another sale has its number.
+            LedgerUnavailable: Nothing was recorded, try again later.
+        """
+        with self._writing() as connection:
+            return record_sale(connection, sale)
+
+    def record_sales(self, sales: Iterable[Sale]) -> int:
+        """Record many sales in one transaction: all of them, or none.
+
+        Returns:
+            How many are new.
+
+        Raises:
+            SaleConflict: One has the number of another sale.
+            LedgerUnavailable: Nothing was recorded, try again later.
+        """
+        with self._writing() as connection:
+            return sum(record_sale(connection, sale) for sale in sales)
+
+    def tap_count(self) -> int:
+        """Return how many taps are recorded.
+
+        Raises:
+            LedgerUnavailable: Try again later.
+        """
+        with self.reading() as connection:
+            return connection.execute(select(func.count()).select_from(TAP)).scalar_one()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[TicketSnapshot]:
+        """Read tickets and horizons as of one moment, whatever is recorded meanwhile.
+
+        Raises:
+            LedgerUnavailable: Try again later.
+        """
+        with self.reading() as connection:
+            yield TicketSnapshot(connection)
+
+    def product_states(self) -> Iterator[tuple[bytes, Product]]:
+        """Yield each product's credential and state; with the horizons that belong to them only from `snapshot`."""
+        with self.snapshot() as snapshot:
+            yield from snapshot.product_states()
+
+    def horizons(self) -> dict[str, tuple[int, int]]:
+        """Return each device's horizon; with the products that belong to them only from `snapshot`."""
+        with self.snapshot() as snapshot:
+            return snapshot.horizons()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a read transaction: one consistent view for as long as it lasts.
+
+        Raises:
+            LedgerUnavailable: Try again later.
+        """
+        with _unavailable(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _unavailable(), self._writer.begin() as connection:
+            yield connection
+
+
+@contextlib.contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise LedgerUnavailable(f"the ledger does not take this now: {error.orig}") from None
+
+
+def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - a connection of the driver's own type
+    connection.isolation_level = None  # the driver would begin where it likes; `_on_begin` says where
+    for pragma in schema.SQLITE_PRAGMAS:
+        connection.execute(pragma)
+
+
+def _on_begin(connection: Connection) -> None:
+    # A writer takes its lock at once: upgrading a read lock later can fail without waiting.
+    writes = connection.get_execution_options().get("pilet_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

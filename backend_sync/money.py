@@ -1,0 +1,158 @@
+"""Whether the ledger's money and rides add up, computed by the database from two sides: postings, and their causes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+
+from backend_sync import postings
+from backend_sync.postings import Account, Posting, Unit
+from backend_sync.sales import product_of
+from backend_sync.schema import POSTING, SALE, TAP
+from validator.model import Outcome
+
+_NAMED = 1000
+"""At most so many of each kind of fault are named; the books are open long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What one product holds, in one unit."""
+
+    product_id: int | None
+    unit: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """Sums in minor units and rides, and what is wrong with them.
+
+    Attributes:
+        loaded: Stored value that sales loaded.
+        spent: Stored value that taps took, by the fares posted.
+        left: Stored value that products hold now.
+        fares_on_taps: Amounts that granted taps name.
+        rides_sold: Rides that sales created.
+        rides_posted: Rides that taps took, by the postings.
+        rides_left: Rides that products hold now.
+        rides_on_taps: Rides that granted taps name.
+        paid: Prices of all sales.
+        revenue: Fares taken, and sales of passes and carnets.
+        negative: Products that hold less than nothing: uses that crossed while devices were offline.
+        unbalanced: Causes (``tap DEVICE EPOCH SEQ``, ``sale ID``) whose postings do not sum to zero in a unit.
+        misposted: Sales (``sale ID``) whose postings are not those of the sale; taps are examined with their chain.
+    """
+
+    loaded: int
+    spent: int
+    left: int
+    fares_on_taps: int
+    rides_sold: int
+    rides_posted: int
+    rides_left: int
+    rides_on_taps: int
+    paid: int
+    revenue: int
+    negative: tuple[Balance, ...]
+    unbalanced: tuple[str, ...]
+    misposted: tuple[str, ...]
+
+    @property
+    def closed(self) -> bool:
+        """Whether everything adds up. A negative balance is a debt to collect, not an error of the books."""
+        return (
+            not self.unbalanced
+            and not self.misposted
+            and self.loaded == self.spent + self.left
+            and self.spent == self.fares_on_taps
+            and self.rides_sold == self.rides_posted + self.rides_left
+            and self.rides_posted == self.rides_on_taps
+        )
+
+
+def count(connection: Connection) -> Money:
+    """Add everything up, in one read transaction of the caller's."""
+
+    def balance(account: Account, unit: Unit) -> int:
+        return _sum(connection, POSTING.c.amount, POSTING.c.account == account.value, POSTING.c.unit == unit.value)
+
+    granted = TAP.c.outcome == int(Outcome.GRANT)
+    spent = balance(Account.FARE_REVENUE, Unit.MINOR)
+    return Money(
+        loaded=_sum(connection, SALE.c.balance),
+        spent=spent,
+        left=balance(Account.STORED_VALUE, Unit.MINOR),
+        fares_on_taps=_sum(connection, TAP.c.amount, granted),
+        rides_sold=_sum(connection, SALE.c.rides),
+        rides_posted=balance(Account.RIDES_USED, Unit.RIDE),
+        rides_left=balance(Account.CARNET, Unit.RIDE),
+        rides_on_taps=_sum(connection, TAP.c.rides, granted),
+        paid=_sum(connection, SALE.c.price),
+        revenue=spent + balance(Account.SALES_REVENUE, Unit.MINOR),
+        negative=tuple(Balance(row.product_id, row.unit, row.amount) for row in connection.execute(_negative()).all()),
+        unbalanced=tuple(_cause(row) for row in connection.execute(_unbalanced()).all()),
+        misposted=tuple(islice(_misposted_sales(connection), _NAMED)),
+    )
+
+
+def _sum(connection: Connection, column: ColumnElement[int], *where: ColumnElement[bool]) -> int:
+    return int(connection.execute(select(func.coalesce(func.sum(column), 0)).where(*where)).scalar_one())
+
+
+def _negative() -> Select[Any]:
+    amount = func.sum(POSTING.c.amount)
+    return (
+        select(POSTING.c.product_id, POSTING.c.unit, amount.label("amount"))
+        .where(POSTING.c.account.in_([Account.STORED_VALUE.value, Account.CARNET.value]))
+        .group_by(POSTING.c.product_id, POSTING.c.unit)
+        .having(amount < 0)
+        .order_by(POSTING.c.product_id, POSTING.c.unit)
+        .limit(_NAMED)
+    )
+
+
+def _unbalanced() -> Select[Any]:
+    cause = (POSTING.c.device, POSTING.c.epoch, POSTING.c.seq, POSTING.c.sale)
+    return select(*cause).group_by(*cause, POSTING.c.unit).having(func.sum(POSTING.c.amount) != 0).limit(_NAMED)
+
+
+def _misposted_sales(connection: Connection) -> Iterator[str]:
+    moved = connection.execute(
+        select(POSTING).where(POSTING.c.sale.is_not(None)).order_by(POSTING.c.sale, POSTING.c.id)
+    )
+    by_sale = GroupedPostings(moved, "sale")
+    for sale in connection.execute(select(SALE).order_by(SALE.c.id)):
+        due = postings.of_sale(product_of(sale, sale.rides, sale.balance), sale.price)
+        if by_sale.take(sale.id) != due:
+            yield f"sale {sale.id}"
+
+
+class GroupedPostings:
+    """Walks postings and their causes side by side, both in the same order.
+
+    Args:
+        rows: Rows of `POSTING`, ordered by `key` and then by id.
+        key: The column that names the cause.
+    """
+
+    def __init__(self, rows: Iterable[Row[Any]], key: str) -> None:
+        self._groups = groupby(rows, attrgetter(key))
+        self._ahead = next(self._groups, None)
+
+    def take(self, cause: int) -> tuple[Posting, ...]:
+        """Return what `cause` has posted. Causes are asked for in rising order."""
+        if self._ahead is None or self._ahead[0] != cause:
+            return ()
+        found = tuple(
+            Posting(Account(row.account), row.product_id, Unit(row.unit), row.amount) for row in self._ahead[1]
+        )
+        self._ahead = next(self._groups, None)
+        return found
+
+
+def _cause(row: Row[Any]) -> str:
+    return f"tap {row.device} {row.epoch} {row.seq}" if row.sale is None else f"sale {row.sale}"

@@ -1,0 +1,261 @@
+"""Builds and signs lists, and refuses to publish what a gate could not install.
+
+    <out>/<kind>/<version>/manifest
+    <out>/<kind>/<version>/payload
+
+Each version is first installed into a scratch directory with the very code that a device runs.
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from validator.certificates import HOSTILE
+from validator.lists import directory
+from validator.lists.deny_list import encode_deny_list
+from validator.lists.errors import ListError
+from validator.lists.manifest import ListKind, Manifest, seal_manifest
+from validator.lists.ticket_list import write_ticket_file
+from validator.lists.trust_list import encode_trust_list
+from validator.model import Product
+
+_PRIVATE = 0o600
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class PublishError(Exception):
+    """A list cannot be published, or a key not be used; the message names the file and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """When a list is made and until when it is fresh, in seconds since 1970 UTC."""
+
+    issued_s: int
+    not_after_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published version.
+
+    Attributes:
+        manifest: What it says about itself.
+        manifest_path: Its signed manifest.
+        payload_path: Its payload.
+    """
+
+    manifest: Manifest
+    manifest_path: Path
+    payload_path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Publishes the lists of one region under one name.
+
+    Attributes:
+        out: Directory of published lists; made if it is not there.
+        signer: The name that devices know the key by.
+        key: The signing key.
+        region: The network that the lists are for.
+    """
+
+    out: Path
+    signer: str
+    key: Ed25519PrivateKey
+    region: str
+
+    def trust(self, anchors: Iterable[Path], intermediates: Iterable[Path], dates: Dates) -> Published:
+        """Publish a trust list from files of issuer certificates, each one DER certificate or any number in PEM.
+
+        Raises:
+            PublishError: A file is not readable, or holds a certificate that is no issuer's.
+        """
+        payload = encode_trust_list(_certificates(anchors), _certificates(intermediates))
+        return self._publish(ListKind.TRUST, dates, lambda path: _write(path, payload))
+
+    def deny(self, credential_ids: Iterable[bytes], dates: Dates) -> Published:
+        """Publish a deny list from credential ids, 16 bytes each, in any order.
+
+        Raises:
+            PublishError: An id has another length.
+        """
+        try:
+            payload = encode_deny_list(credential_ids)
+        except ListError as error:
+            raise PublishError(str(error)) from error
+        return self._publish(ListKind.DENY, dates, lambda path: _write(path, payload))
+
+    def tickets(
+        self,
+        entries: Iterable[tuple[bytes, Product]],
+        horizons: Mapping[str, tuple[int, int]],
+        dates: Dates,
+        progress: Callable[[int], None] = lambda _count: None,
+    ) -> Published:
+        """Publish a ticket list.
+
+        Args:
+            entries: Credential id and product, in any order; read once, never held in memory.
+            horizons: By device id, epoch and sequence number of the last tap that the balances include.
+            dates: When it is made, and until when it is fresh.
+            progress: Told the count of products written so far.
+
+        Raises:
+            PublishError: An entry breaks a rule of the format.
+        """
+        return self._publish(
+            ListKind.TICKETS, dates, lambda path: write_ticket_file(path, entries, progress), horizons=horizons
+        )
+
+    def _publish(
+        self,
+        kind: ListKind,
+        dates: Dates,
+        write: Callable[[Path], object],
+        *,
+        horizons: Mapping[str, tuple[int, int]] | None = None,
+    ) -> Published:
+        shelf = self.out / kind.value
+        try:
+            shelf.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".building-", dir=shelf) as building:
+                draft = Path(building) / "draft"
+                draft.mkdir()
+                write(draft / directory.PAYLOAD)
+                manifest = self._manifest(kind, dates, draft / directory.PAYLOAD, horizons or {})
+                sealed = seal_manifest(manifest, self.key, self.signer)
+                _write(draft / directory.MANIFEST, sealed)
+                self._rehearse(sealed, draft / directory.PAYLOAD, Path(building) / "rehearsal")
+                home = shelf / str(manifest.version)
+                _sync_tree(draft)
+                draft.rename(home)
+                _sync(shelf)
+        except ListError as error:
+            raise PublishError(f"{kind} list: {error}") from error
+        except OSError as error:
+            raise PublishError(f"{error.filename or shelf}: {error.strerror or error}") from error
+        return Published(manifest, home / directory.MANIFEST, home / directory.PAYLOAD)
+
+    def _manifest(
+        self, kind: ListKind, dates: Dates, payload: Path, horizons: Mapping[str, tuple[int, int]]
+    ) -> Manifest:
+        with payload.open("rb") as file:
+            digest = file_digest(file, "sha256").digest()
+        return Manifest(
+            kind=kind,
+            region=self.region,
+            version=max(directory.installed_versions(self.out, kind), default=0) + 1,
+            issued_s=dates.issued_s,
+            not_after_s=dates.not_after_s,
+            payload_sha256=digest,
+            payload_bytes=payload.stat().st_size,
+            horizons=horizons,
+        )
+
+    def _rehearse(self, sealed: bytes, payload: Path, scratch: Path) -> None:
+        keys = {self.signer: self.key.public_key()}
+        directory.install(scratch, sealed, payload, keys, region=self.region)
+        shutil.rmtree(scratch)
+
+
+def create_key(path: Path) -> Ed25519PrivateKey:
+    """Make a signing key and write it to a new file that nobody else can read, as PEM (PKCS #8, not encrypted).
+
+    Raises:
+        PublishError: The file exists already, or cannot be written.
+    """
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise PublishError(f"{path}: {error.strerror or error}") from error
+    return key
+
+
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """Load a signing key.
+
+    Raises:
+        PublishError: It is no Ed25519 key in PEM, or others may read its file.
+    """
+    try:
+        mode = path.stat().st_mode
+        if mode & _OTHERS:
+            raise PublishError(f"{path}: mode {stat.filemode(mode)} lets others at the key; run chmod 600 on it")
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise PublishError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise PublishError(f"{path}: is not an unencrypted private key in PEM") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise PublishError(f"{path}: is not an Ed25519 key")
+    return key
+
+
+def write_public_key(key: Ed25519PrivateKey, path: Path) -> None:
+    """Write the public half as PEM, for the devices' configuration.
+
+    Raises:
+        PublishError: The file cannot be written.
+    """
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        _write(path, pem)
+    except OSError as error:
+        raise PublishError(f"{path}: {error.strerror or error}") from error
+
+
+def _certificates(paths: Iterable[Path]) -> list[x509.Certificate]:
+    found: list[x509.Certificate] = []
+    for path in paths:
+        try:
+            content = path.read_bytes()
+            if b"-----BEGIN" in content:
+                found.extend(x509.load_pem_x509_certificates(content))
+            else:
+                found.append(x509.load_der_x509_certificate(content))
+        except OSError as error:
+            raise PublishError(f"{path}: {error.strerror or error}") from error
+        except HOSTILE as error:
+            raise PublishError(f"{path}: holds no certificate in PEM or DER: {error}") from None
+    return found
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""``backend-sync publish``: what depot staff and jobs type to bring trust, denials and tickets to the gates."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from backend_sync import config as office_file
+from backend_sync.config import OfficeConfig
+from backend_sync.delivery import deliver
+from backend_sync.ledger import Ledger
+from backend_sync.publisher import Dates, Publisher, PublishError, load_key
+from backend_sync.sales import Sale
+from validator import config as gate_file
+from validator.commandline import JsonOption, print_json
+from validator.config import ConfigError
+from validator.lists.manifest import Manifest
+from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
+
+publish = typer.Typer(help="Record sales; build, sign and deliver lists.", no_args_is_help=True)
+
+OfficeOption = Annotated[Path, typer.Option("--config", help="The back office's TOML file.")]
+DEFAULT_OFFICE = Path("/etc/pilet/office.toml")
+DAY_S = 24 * 3600
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a sales file. Times are seconds since 1970 UTC, money is in minor units.
+
+    Attributes:
+        sale: Number of the sale, unique for ever; recording it twice changes nothing.
+        credential_id: Whose, 32 hexadecimal digits.
+        kind: What was sold.
+        price: What was paid.
+        sold: When.
+        valid_from: First second of validity.
+        valid_until: First second after it.
+        active_from: When the first ride is allowed; left out, when validity begins.
+        rides: Rides of a carnet.
+        balance: Value loaded.
+        fare: What one ride takes from stored value.
+        pass_back_s: Seconds within which a second ride at the same place is refused.
+        places: Where it is valid; empty is everywhere.
+    """
+
+    sale: _Count
+    credential_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{32}$")]
+    kind: Literal["period_pass", "carnet", "stored_value"]
+    price: _Count
+    sold: _Count
+    valid_from: _Count
+    valid_until: _Count
+    active_from: _Count | None = None
+    rides: _Count = 0
+    balance: _Count = 0
+    fare: _Count = 0
+    pass_back_s: _Count = 0
+    places: list[str] = []
+
+    def sale_of(self) -> Sale:
+        """Return the sale that the line tells of."""
+        product = Product(
+            product_id=self.sale,
+            kind=ProductKind[self.kind.upper()],
+            valid_from=self.valid_from,
+            valid_until=self.valid_until,
+            active_from=self.valid_from if self.active_from is None else self.active_from,
+            rides=self.rides,
+            balance=self.balance,
+            fare=self.fare,
+            pass_back_s=self.pass_back_s,
+            places=frozenset(self.places),
+        )
+        return Sale(bytes.fromhex(self.credential_id), product, self.price, self.sold * 1000)
+
+
+@publish.command("trust")
+def publish_trust(
+    anchors: Annotated[list[Path], typer.Argument(help="Root certificates, PEM or DER.")],
+    config: OfficeOption = DEFAULT_OFFICE,
+    intermediate: Annotated[list[Path] | None, typer.Option(help="Certificates that lead to a root.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the issuers whose cards are believed."""
+    office = office_file.load(config)
+    dates = _dates(_section(office).trust_days)
+    _tell(_publisher(office).trust(anchors, intermediate or [], dates).manifest, as_json=as_json)
+
+
+@publish.command("deny")
+def publish_deny(
+    file: Annotated[Path, typer.Argument(help="One credential id a line, 32 hexadecimal digits; # begins a comment.")],
+    config: OfficeOption = DEFAULT_OFFICE,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the credentials that are refused although authentic."""
+    office = office_file.load(config)
+    dates = _dates(_section(office).deny_days)
+    _tell(_publisher(office).deny(list(_credential_ids(file)), dates).manifest, as_json=as_json)
+
+
+@publish.command("sales")
+def record_sales(
+    file: Annotated[Path, typer.Argument(help="One sale a line, JSON.")],
+    config: OfficeOption = DEFAULT_OFFICE,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Record sales in the ledger: all of the file, or nothing if a line is wrong. Publish tickets afterwards."""
+    office = office_file.load(config)
+    sales = list(_sales(file))
+    with Ledger.open(office.ledger_url) as ledger:
+        new = ledger.record_sales(sales)
+    if as_json:
+        print_json({"sales": len(sales), "new": new})
+    else:
+        Console().print(f"{new} new sales recorded, {len(sales) - new} were known; now publish tickets")
+
+
+@publish.command("tickets")
+def publish_tickets(config: OfficeOption = DEFAULT_OFFICE, *, as_json: JsonOption = False) -> None:
+    """Publish what is left of every product, as the ledger has it."""
+    office = office_file.load(config)
+    dates = _dates(_section(office).tickets_days)
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f}"), TimeElapsedColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        Ledger.open(office.ledger_url) as ledger,
+        ledger.snapshot() as tickets,
+    ):
+        task = progress.add_task("products", total=None)
+        published = _publisher(office).tickets(
+            tickets.product_states(),
+            tickets.horizons(),
+            dates,
+            lambda count: progress.update(task, completed=count),
+        )
+    _tell(published.manifest, as_json=as_json)
+
+
+@publish.command("install")
+def install(
+    gate: Annotated[Path, typer.Argument(help="The gate's TOML file.")],
+    config: OfficeOption = DEFAULT_OFFICE,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the newest published lists into a gate's list directory, verified by the gate's own rules."""
+    office, gate_config = office_file.load(config), gate_file.load(gate)
+    published = office.resolve(_section(office).out)
+    installed = deliver(published, gate_config.lists, gate_config.publisher_keys(), gate_config.file.region)
+    for manifest in installed:
+        _tell(manifest, as_json=as_json)
+    if not installed and not as_json:
+        Console().print("the gate has the newest lists already")
+
+
+def _section(office: OfficeConfig) -> office_file.PublisherSection:
+    if office.file.publisher is None:
+        raise ConfigError(f"{office.path}: no [publisher] table; add name, key and out to publish from here")
+    return office.file.publisher
+
+
+def _publisher(office: OfficeConfig) -> Publisher:
+    section = _section(office)
+    key = load_key(office.resolve(section.key))
+    return Publisher(office.resolve(section.out), section.name, key, office.file.region)
+
+
+def _dates(days: float) -> Dates:
+    now_s = int(time.time())
+    return Dates(now_s, now_s + int(days * DAY_S))
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PublishError(f"{file}: cannot be read: {error}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if content := line.partition("#")[0].strip():
+            yield number, content
+
+
+def _credential_ids(file: Path) -> Iterator[bytes]:
+    for number, line in _lines(file):
+        try:
+            credential_id = bytes.fromhex(line)
+        except ValueError:
+            credential_id = b""
+        if len(credential_id) != CREDENTIAL_ID_BYTES:
+            raise PublishError(
+                f"{file}, line {number}: a credential id has {2 * CREDENTIAL_ID_BYTES} hexadecimal digits"
+            )
+        yield credential_id
+
+
+def _sales(file: Path) -> Iterator[Sale]:
+    for number, line in _lines(file):
+        try:
+            yield msgspec.json.decode(line, type=SaleLine).sale_of()
+        except (msgspec.DecodeError, ValueError) as error:
+            raise PublishError(f"{file}, line {number}: {error}") from None
+
+
+def _tell(manifest: Manifest, *, as_json: bool) -> None:
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.not_after_s))
+    if as_json:
+        print_json({"kind": manifest.kind.value, "version": manifest.version, "expires": expires})
+    else:
+        Console().print(f"{manifest.kind.value} list, version {manifest.version}, fresh until {expires}")

@@ -1,0 +1,236 @@
+"""Closing the books: what is missing, what came twice, what was tampered with, and whether the money adds up.
+
+Each stored envelope is opened again with the device's registered key, so that the verdict rests on what the gates
+signed and not on what this database says about it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import ColumnElement, Connection, Row, func, select
+
+from backend_sync import money, postings
+from backend_sync.admission import SignedEntry, admit_entry
+from backend_sync.chain import Chain, Link, examine
+from backend_sync.ledger import Ledger
+from backend_sync.money import GroupedPostings, Money
+from backend_sync.recording import tap_row
+from backend_sync.schema import BATCH, CONFLICT, DEVICE, DUPLICATE, POSITION, POSTING, REJECTED_COUNT, TAP
+from validator.model import Outcome, Reason
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """One resent tap that was discarded: which, and in which batch, received when (milliseconds since 1970 UTC)."""
+
+    seq: int
+    batch: int
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBooks:
+    """One epoch of one device.
+
+    Attributes:
+        device: Whose.
+        epoch: Life of its journal.
+        chain: What is there and what is not.
+        acknowledged: Contiguous position that the ledger keeps and acknowledges; that of `chain` if all is well.
+        discarded: Each duplicate that was discarded.
+        conflicts: Numbers under which a second, different entry arrived.
+    """
+
+    device: str
+    epoch: int
+    chain: Chain
+    acknowledged: int
+    discarded: tuple[Duplicate, ...]
+    conflicts: tuple[int, ...]
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is missing, twice, broken, forged, altered or contradicted."""
+        chain = self.chain
+        faults = (
+            chain.missing,
+            chain.duplicated,
+            chain.breaks,
+            chain.unsigned,
+            chain.altered,
+            chain.misposted,
+            self.conflicts,
+        )
+        return not any(faults) and self.acknowledged == chain.contiguous
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it; missing numbers as ranges with both ends included."""
+        chain = self.chain
+        return {
+            "device": self.device,
+            "epoch": self.epoch,
+            "taps": chain.taps,
+            "contiguous_up_to": chain.contiguous,
+            "acknowledged": self.acknowledged,
+            "highest": chain.highest,
+            "head": chain.head,
+            "missing": [list(ends) for ends in chain.missing],
+            "duplicated": chain.duplicated,
+            "chain_breaks": chain.breaks,
+            "unsigned": chain.unsigned,
+            "altered": chain.altered,
+            "misposted": chain.misposted,
+            "conflicts": list(self.conflicts),
+            "duplicates_discarded": [
+                {"seq": item.seq, "batch": item.batch, "received_ms": item.received_ms} for item in self.discarded
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The whole ledger, reconciled.
+
+    Attributes:
+        devices: By device and epoch.
+        granted: Taps granted.
+        denied: Taps denied.
+        reasons: Taps by the name of their reason.
+        rejected: Messages and entries that were refused, by reason.
+        money: Whether it adds up.
+    """
+
+    devices: tuple[DeviceBooks, ...]
+    granted: int
+    denied: int
+    reasons: dict[str, int]
+    rejected: dict[str, int]
+    money: Money
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is open anywhere."""
+        return self.money.closed and all(books.closed for books in self.devices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it: the counts first, the names below them."""
+        chains = [books.chain for books in self.devices]
+        return {
+            "closed": self.closed,
+            "taps": sum(chain.taps for chain in chains),
+            "granted": self.granted,
+            "denied": self.denied,
+            "reasons": self.reasons,
+            "missing": sum(chain.missing_count for chain in chains),
+            "duplicated": sum(len(chain.duplicated) for chain in chains),
+            "duplicates_discarded": sum(len(books.discarded) for books in self.devices),
+            "conflicts": sum(len(books.conflicts) for books in self.devices),
+            "chain_breaks": sum(len(chain.breaks) for chain in chains),
+            "unsigned": sum(len(chain.unsigned) for chain in chains),
+            "altered": sum(len(chain.altered) for chain in chains),
+            "misposted": sum(len(chain.misposted) for chain in chains),
+            "rejected": self.rejected,
+            "money": {
+                "closed": self.money.closed,
+                "loaded": self.money.loaded,
+                "spent": self.money.spent,
+                "left": self.money.left,
+                "fares_on_taps": self.money.fares_on_taps,
+                "rides_sold": self.money.rides_sold,
+                "rides_used": self.money.rides_posted,
+                "rides_left": self.money.rides_left,
+                "rides_on_taps": self.money.rides_on_taps,
+                "paid": self.money.paid,
+                "revenue": self.money.revenue,
+                "negative": [
+                    {"product_id": item.product_id, "unit": item.unit, "amount": item.amount}
+                    for item in self.money.negative
+                ],
+                "unbalanced": list(self.money.unbalanced),
+                "misposted": list(self.money.misposted),
+            },
+            "devices": [books.to_dict() for books in self.devices],
+        }
+
+
+def reconcile(ledger: Ledger) -> Books:
+    """Reconcile a ledger as of one moment, whatever is recorded meanwhile.
+
+    Raises:
+        LedgerUnavailable: Try again later.
+    """
+    with ledger.reading() as connection:
+        devices = connection.execute(select(DEVICE)).all()
+        keys = {device.id: Ed25519PublicKey.from_public_bytes(device.public_key) for device in devices}
+        positions = connection.execute(select(POSITION).order_by(POSITION.c.device, POSITION.c.epoch)).all()
+        outcomes, reasons = _counts(connection, TAP.c.outcome), _counts(connection, TAP.c.reason)
+        return Books(
+            devices=tuple(_device_books(connection, position, keys[position.device]) for position in positions),
+            granted=outcomes.get(int(Outcome.GRANT), 0),
+            denied=outcomes.get(int(Outcome.DENY), 0),
+            reasons={Reason(number).name: count for number, count in sorted(reasons.items())},
+            rejected=dict(connection.execute(select(REJECTED_COUNT)).tuples().all()),
+            money=money.count(connection),
+        )
+
+
+def _device_books(connection: Connection, position: Row[Any], key: Ed25519PublicKey) -> DeviceBooks:
+    device, epoch = position.device, position.epoch
+    here = (DUPLICATE.c.device == device, DUPLICATE.c.epoch == epoch)
+    discarded = connection.execute(
+        select(DUPLICATE.c.seq, DUPLICATE.c.batch, BATCH.c.received_ms)
+        .join(BATCH, BATCH.c.id == DUPLICATE.c.batch)
+        .where(*here)
+        .order_by(DUPLICATE.c.id)
+    ).all()
+    conflicts = connection.execute(
+        select(CONFLICT.c.seq)
+        .where(CONFLICT.c.device == device, CONFLICT.c.epoch == epoch)
+        .distinct()
+        .order_by(CONFLICT.c.seq)
+    ).scalars()
+    return DeviceBooks(
+        device=device,
+        epoch=epoch,
+        chain=examine(_links(connection, device, epoch, key), position.head),
+        acknowledged=position.contiguous,
+        discarded=tuple(Duplicate(row.seq, row.batch, row.received_ms) for row in discarded),
+        conflicts=tuple(conflicts),
+    )
+
+
+def _links(connection: Connection, device: str, epoch: int, key: Ed25519PublicKey) -> Iterator[Link]:
+    moved = connection.execute(
+        select(POSTING)
+        .where(POSTING.c.device == device, POSTING.c.epoch == epoch)
+        .order_by(POSTING.c.seq, POSTING.c.id)
+        .execution_options(yield_per=_CHUNK)
+    )
+    by_tap = GroupedPostings(moved, "seq")
+    taps = connection.execute(
+        select(TAP)
+        .where(TAP.c.device == device, TAP.c.epoch == epoch)
+        .order_by(TAP.c.seq)
+        .execution_options(yield_per=_CHUNK)
+    )
+    for row in taps.mappings():
+        posted = by_tap.take(row["seq"])
+        signed = admit_entry(row["envelope"], device, epoch, key)
+        if isinstance(signed, SignedEntry):
+            yield Link(
+                row["seq"],
+                signed.entry.previous,
+                signed.digest,
+                faithful=all(row[column] == value for column, value in tap_row(signed).items()),
+                posted=posted == postings.of_tap(signed.entry.tap),
+            )
+        else:
+            yield Link(row["seq"], row["previous"], row["digest"], signed=False)
+
+
+def _counts(connection: Connection, column: ColumnElement[int]) -> dict[int, int]:
+    return dict(connection.execute(select(column, func.count()).group_by(column)).tuples().all())

@@ -1,0 +1,241 @@
+"""What travels between devices and the back office: topics, and versioned msgpack messages checked on receipt.
+
+A message is a msgpack map whose ``v`` names its format. Unknown fields are ignored, so that a newer sender may add
+some; a change of meaning is a new ``v``. Journal entries stay inside the envelopes that their device signed; the
+message around them is only a parcel. Acknowledgements move a cursor, so they travel in an envelope of the back office.
+
+Presence and reported state are unsigned hints: they inform people and are never evidence.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum, unique
+from typing import Annotated, Literal, TypeVar
+
+import msgpack
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
+
+ROOT = "pilet/1"
+
+MAX_BATCH_TAPS = 50
+MAX_ENVELOPE_BYTES = 2048
+MAX_MESSAGE_BYTES = 128 * 1024
+MAX_INTEGER = 2**63 - 1
+"""The largest number that both SQLite and PostgreSQL can keep."""
+
+TAP_UP_FILTER = f"{ROOT}/tap/+/up"
+
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LEVEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TAP_UP = re.compile(rf"{ROOT}/tap/([^/]+)/up")
+
+
+class WireError(ValueError):
+    """A topic or message that this version does not understand, or that is out of its bounds."""
+
+
+def check_device(device: str) -> str:
+    """Return a device id that is fit to be a topic level and a certificate's CN: 1 to 64 of ``A-Za-z0-9._-``.
+
+    Raises:
+        WireError: It is not.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise WireError(f"device id {device[:64]!r}: use 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
+    return device
+
+
+def tap_up(device: str) -> str:
+    """Topic of batches of journal entries, device to back office."""
+    return f"{ROOT}/tap/{check_device(device)}/up"
+
+
+def device_of_tap_up(topic: str) -> str:
+    """Return the device that a batch's topic names.
+
+    Raises:
+        WireError: Not the topic of a batch.
+    """
+    match = _TAP_UP.fullmatch(topic)
+    if match is None:
+        raise WireError(f"topic {topic[:96]!r} is not {TAP_UP_FILTER}")
+    return check_device(match[1])
+
+
+def ack(device: str) -> str:
+    """Topic of signed acknowledgements, back office to device."""
+    return f"{ROOT}/device/{check_device(device)}/ack"
+
+
+def desired(device: str) -> str:
+    """Topic of configuration and list targets, retained, back office to device."""
+    return f"{ROOT}/device/{check_device(device)}/desired"
+
+
+def presence(device: str) -> str:
+    """Topic of presence, retained; the last will is published here."""
+    return f"{ROOT}/state/{check_device(device)}/presence"
+
+
+def reported(device: str) -> str:
+    """Topic of reported state."""
+    return f"{ROOT}/state/{check_device(device)}/reported"
+
+
+def list_topic(region: str, kind: str, *parts: str) -> str:
+    """Topic of a list's signed pointer, chunks and deltas.
+
+    Raises:
+        WireError: A level is empty, too long, or has characters that MQTT gives a meaning.
+    """
+    levels = (region, kind, *parts)
+    for level in levels:
+        if not _LEVEL.fullmatch(level):
+            raise WireError(f"topic level {level[:64]!r}: use 1 to 64 of A-Z a-z 0-9 . _ -")
+    return "/".join((ROOT, "list", *levels))
+
+
+_Device = Annotated[str, msgspec.Meta(pattern=rf"^{_DEVICE.pattern}\Z")]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+_Envelope = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ENVELOPE_BYTES)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class TapBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Journal entries on their way up.
+
+    Attributes:
+        v: Format.
+        device: Who sends.
+        epoch: Life of the journal that all entries belong to.
+        head: Sequence number of the latest entry in the journal, so that the back office knows what is still to come.
+        entries: Envelopes as the device signed them, octets untouched, 1 to 50.
+    """
+
+    v: Literal[1] = 1
+    device: _Device
+    epoch: _Number
+    head: _Number
+    entries: Annotated[list[_Envelope], msgspec.Meta(min_length=1, max_length=MAX_BATCH_TAPS)]
+
+
+class Ack(msgspec.Struct, frozen=True, kw_only=True):
+    """The back office's own acknowledgement: committed, not merely received.
+
+    Attributes:
+        v: Format.
+        device: Whose journal.
+        epoch: Which life of it.
+        contiguous_up_to: Every entry from 1 to here is committed in the ledger; 0 for none.
+        send_rate: Taps per minute that the device may send from now on, at least 1.
+    """
+
+    v: Literal[1] = 1
+    device: _Device
+    epoch: _Number
+    contiguous_up_to: _Number
+    send_rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)]
+
+
+@unique
+class PresenceState(StrEnum):
+    """Whether a device is there."""
+
+    READY = "ready"
+    SLEEPING = "sleeping"  # said goodbye
+    LOST = "lost"  # its broker said so for it
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's presence.
+
+    Attributes:
+        v: Format.
+        device: Whose.
+        state: Ready, sleeping or lost.
+        session: Names the connection, so that the late will of an old one is not taken for the present one's.
+    """
+
+    v: Literal[1] = 1
+    device: _Device
+    state: PresenceState
+    session: _Number
+
+
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's state as it reports it.
+
+    Attributes:
+        v: Format.
+        device: Whose.
+        epoch: Life of the journal.
+        head: Latest entry in the journal.
+        queue: Entries that the back office has not acknowledged.
+        versions: Versions of lists and software by name.
+    """
+
+    v: Literal[1] = 1
+    device: _Device
+    epoch: _Number
+    head: _Number
+    queue: _Number
+    versions: Annotated[dict[_Name, _Number], msgspec.Meta(max_length=32)] = {}
+
+
+Message = TapBatch | Ack | Presence | Reported
+_Message = TypeVar("_Message", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """Encode a message.
+
+    Raises:
+        WireError: It breaks its own bounds, so that nobody would accept it.
+    """
+    data = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    decode(type(message), data)
+    return data
+
+
+def decode(kind: type[_Message], data: bytes) -> _Message:
+    """Decode and validate a message.
+
+    Args:
+        kind: What the topic says it is.
+        data: At most 128 KiB.
+
+    Raises:
+        WireError: Not that kind of message in a format that this version knows.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise WireError(f"{len(data)} bytes, at most {MAX_MESSAGE_BYTES} are read")
+    try:
+        return msgspec.convert(msgpack.unpackb(data), kind)
+    except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
+        raise WireError(f"not a {kind.__name__}: {error}") from None
+
+
+def seal_ack(message: Ack, key: Ed25519PrivateKey, signer: str) -> bytes:
+    """Encode an acknowledgement in the back office's envelope."""
+    return seal(key, signer, Purpose.ACK, encode(message))
+
+
+def open_ack(data: bytes, keys: Mapping[str, Ed25519PublicKey]) -> Ack:
+    """Verify and decode an acknowledgement.
+
+    Args:
+        data: The envelope.
+        keys: Keys that may acknowledge, by signer name.
+
+    Raises:
+        WireError: Not an acknowledgement, or not one that can be believed.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise WireError(f"{len(data)} bytes, at most {MAX_MESSAGE_BYTES} are read")
+    try:
+        return decode(Ack, open_envelope(data, Purpose.ACK, keys).payload)
+    except EnvelopeError as error:
+        raise WireError(f"not an acknowledgement: {error}") from None
