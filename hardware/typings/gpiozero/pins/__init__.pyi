@@ -1,0 +1,9 @@
+class Pin:
+    function: str
+    frequency: float | None
+    state: float
+    def close(self) -> None: ...
+
+class Factory:
+    def pin(self, name: int | str) -> Pin: ...
+    def close(self) -> None: ...

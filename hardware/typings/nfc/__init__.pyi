@@ -1,0 +1,1 @@
+from nfc.clf import ContactlessFrontend as ContactlessFrontend
