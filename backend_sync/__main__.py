@@ -157,10 +157,13 @@ def uplink_options(gate: GateConfig, progress: Progress) -> UplinkOptions:
 async def _supervised(work: Coroutine[Any, Any, None], progress: Progress, status: str) -> None:
     """Run work under the service manager's watch."""
     with Notifier.from_environment(os.environ, os.getpid()) as notifier:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(work)
-            tasks.create_task(watch(notifier, progress, time.monotonic))
-            notifier.ready(status)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(work)
+                tasks.create_task(watch(notifier, progress, time.monotonic))
+                notifier.ready(status)
+        finally:
+            notifier.stopping()
 
 
 def _tls(config: GateConfig | OfficeConfig, section: TlsSection | None) -> Tls | None:

@@ -1,6 +1,7 @@
 """The loop that binds one reader to one gate: wait, authenticate, decide and record, signal, wait for removal."""
 
 import asyncio
+import gc
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -160,8 +161,11 @@ class Station:
         at, lists, traffic = self.clock.now(), self.lists, Traffic()
         who, proof = await self._authenticate(medium, lists, at, traffic, watch)
         self.progress.moved(JOURNAL, time.monotonic())
-        recorded = await self.journal.settle(who.credential_id, lambda uses: self._decide(who, lists, at, uses))
-        self.progress.rests(JOURNAL)
+        try:
+            recorded = await self.journal.settle(who.credential_id, lambda uses: self._decide(who, lists, at, uses))
+        finally:
+            # A journal that fails is a fault for the lamp; only one that hangs starves the watchdog.
+            self.progress.rests(JOURNAL)
         tap, signal = recorded.tap, _signal(recorded.tap)
         watch.lap("settle")
         await self.gate.show(signal)
@@ -237,7 +241,8 @@ class Station:
         )
 
     async def _rest(self) -> None:
-        """Let the journal do its housekeeping while no card is there."""
+        """Housekeeping while no card is there: the journal's log, and garbage that a tap must not stop for."""
+        gc.collect()
         try:
             await self.journal.idle()
         except JournalError as error:

@@ -1,0 +1,165 @@
+"""A tap at a gate: own work by stage, and the whole tap against its floor.
+
+The gate is the real `validator run` in its own process, with the durable commit inside; the card is held against
+nfcpy's simulated air by this process, with the air and chip times of real silicon modelled. The floor of a tap is the
+time that its frames spend on the air and its chip computing: no reader can be faster.
+"""
+
+import asyncio
+import datetime as dt
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from rich.progress import track
+
+from backend_sync.demo.cards import chip_of
+from backend_sync.demo.day import anext_event, present
+from backend_sync.demo.depot import PLACE, Depot
+from backend_sync.demo.issuer import DAY, CardKey, Issuer
+from backend_sync.demo.population import Card
+from backend_sync.demo.processes import Process
+from bench.figures import Figure, Report, p50, p99
+from hardware.medium import Technology
+from hardware.virtual.air import AirCard, AirTiming, Field
+from hardware.virtual.chip import Chip
+from hardware.virtual.isodep_target import Reply
+from validator.model import Product, ProductKind
+
+MODEL = "jcop4-p71"
+OWN_P99_GOAL_MS = 5.0
+RATIO_GOAL = 1.15
+STAGES = ("dialogue", "trust", "settle", "signal")
+PRESENCE_CHECK = 0xB2
+"""R(NAK): what the gate asks after the signal is no part of the tap."""
+
+
+class MeasuredCard(AirCard):
+    """A virtual card that remembers its floor up to the last frame that belongs to the tap."""
+
+    tap_floor_s = 0.0
+
+    def receive(self, frame: bytes) -> Reply | None:
+        """Answer a frame."""
+        reply = super().receive(frame)
+        if frame[0] & 0xFE != PRESENCE_CHECK:
+            self.tap_floor_s = self.floor_s
+        return reply
+
+
+@dataclass(slots=True)
+class Samples:
+    """What was measured of one kind of tap, in milliseconds."""
+
+    own: list[float] = field(default_factory=list)
+    ratio: list[float] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
+    floor: list[float] = field(default_factory=list)
+    stages: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+
+    def add(self, event: dict[str, Any], floor_ms: float) -> None:
+        """Take one tap that the validator reported."""
+        self.own.append(event["own_ms"])
+        self.total.append(event["total_ms"])
+        self.floor.append(floor_ms)
+        self.ratio.append(event["total_ms"] / floor_ms)
+        for stage in STAGES:
+            self.stages[stage].append(event["stages_ms"][stage])
+
+
+async def run(taps: int = 200) -> Report:
+    """Measure P-256 and RSA-2048, never seen and known cards, `taps` of each."""
+    report = Report("tap", f"A tap at the gate ({MODEL}, type A, 106 kbit/s; times of real silicon modelled)")
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pilet-bench-")))
+        air = await Field.open()
+        stack.push_async_callback(air.close)
+        now = dt.datetime.now(dt.UTC)
+        issuer = Issuer.create("Bench issuer", now)
+        depot = Depot.create(folder, air=air.path, port=1)
+        crowds = {"P-256": _cards(issuer, now, taps), "RSA-2048": _rsa_cards(issuer, now, taps)}
+        holders = {card.credential_id for cards in crowds.values() for card in cards}
+        depot.sell([(holder, _pass(number, now)) for number, holder in enumerate(sorted(holders), 1)], now)
+        depot.publish([issuer], [], now)
+        gate = Process(
+            "validator", ["-m", "validator", "run", "--config", str(depot.gate_toml), "--json"], folder / "gate.log"
+        )
+        await gate.start()
+        stack.push_async_callback(gate.stop)
+        events = gate.events()
+        await anext_event(events, "ready")
+        for algorithm, cards in crowds.items():
+            chips = [chip_of(card, timed=True) for card in cards]
+            for state in ("miss", "hit"):
+                samples = await _measure(chips, air, events, f"{algorithm}, {state}", cached=state == "hit")
+                report.figures += _figures(f"{algorithm}, {state}", samples)
+    return report
+
+
+async def _measure(
+    chips: list[Chip], air: Field, events: AsyncIterator[dict[str, Any]], label: str, *, cached: bool
+) -> Samples:
+    samples = Samples()
+    for chip in track(chips, description=label, transient=True, disable=not sys.stderr.isatty()):
+        card = MeasuredCard(chip, Technology.TYPE_A, timing=AirTiming())
+        event = await present(card, air, events)
+        if event["reason"] != "VALID" or event["cached"] is not cached:
+            raise RuntimeError(f"{label}: a tap ended in {event['reason']}, cached {event['cached']}")
+        samples.add(event, card.tap_floor_s * 1000)
+        air.remove()
+        await asyncio.wait_for(air.polled(), 10)
+    return samples
+
+
+def _figures(label: str, samples: Samples) -> list[Figure]:
+    count = len(samples.own)
+    figures = [
+        Figure(f"{label}: own work p50", p50(samples.own), "ms", count),
+        Figure(f"{label}: own work p99", p99(samples.own), "ms", count, goal=OWN_P99_GOAL_MS),
+    ]
+    for stage, spent in samples.stages.items():
+        figures += [
+            Figure(f"{label}: {stage} p50", p50(spent), "ms", count),
+            Figure(f"{label}: {stage} p99", p99(spent), "ms", count),
+        ]
+    return [
+        *figures,
+        Figure(f"{label}: whole tap p50", p50(samples.total), "ms", count),
+        Figure(f"{label}: whole tap p99", p99(samples.total), "ms", count),
+        Figure(
+            f"{label}: whole tap / floor, median",
+            p50(samples.ratio),
+            "times",
+            count,
+            goal=RATIO_GOAL,
+            baseline="floor, median, ms",
+            baseline_value=p50(samples.floor),
+        ),
+    ]
+
+
+def _cards(issuer: Issuer, now: dt.datetime, count: int) -> list[Card]:
+    return [_card(ec.generate_private_key(ec.SECP256R1()), issuer, now) for _ in range(count)]
+
+
+def _rsa_cards(issuer: Issuer, now: dt.datetime, count: int) -> list[Card]:
+    """One key under many certificates: a card that was never seen is one whose certificate was not."""
+    key = rsa.generate_private_key(65537, 2048)
+    return [_card(key, issuer, now) for _ in range(count)]
+
+
+def _card(key: CardKey, issuer: Issuer, now: dt.datetime) -> Card:
+    return Card(key, issuer.issue(key, now - DAY, now + 365 * DAY), Technology.TYPE_A, MODEL)
+
+
+def _pass(number: int, now: dt.datetime) -> Product:
+    """A period pass that lets its holder tap as often as the bench likes."""
+    now_s = int(now.timestamp())
+    return Product(
+        number, ProductKind.PERIOD_PASS, now_s - 86400, now_s + 86400, now_s - 86400, places=frozenset({PLACE})
+    )

@@ -1,0 +1,212 @@
+"""Whole taps at one lane: from a card on the air to the lamp, with the journal in between."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from backend_sync.demo.issuer import CardKey, Issuer
+from hardware.gate import Signal
+from hardware.medium import Medium, ReaderGone, Technology
+from hardware.virtual.air import AirCard
+from hardware.virtual.chip import Answer
+from hardware.virtual.piv import PivChip
+from tests.flow.lane import LIMIT_S, open_lane
+from validator.journal import Journal, Recorded
+from validator.journal_file import JournalError
+from validator.model import ProductKind, Reason
+
+MINIMAL_MISS_APDUS = 4  # SELECT, first block, the rest of the certificate, challenge
+
+
+class NoiseChip:
+    """Answers every command with random bytes, or nothing at all."""
+
+    historical = b""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def reset(self) -> None:
+        pass
+
+    def process(self, command: bytes) -> Answer:
+        if self._rng.random() < 0.1:
+            return Answer(None)
+        body = self._rng.randbytes(self._rng.choice((0, 1, 2, 5, 60, 255)))
+        trailer = self._rng.choice((b"\x90\x00", b"\x61\xff", b"\x6c\x10", b"\x6a\x82", self._rng.randbytes(2)))
+        return Answer(body + trailer)
+
+
+class TalkativeChip:
+    """Never stops promising more."""
+
+    historical = b""
+
+    def reset(self) -> None:
+        pass
+
+    def process(self, command: bytes) -> Answer:
+        return Answer(bytes(255) + b"\x61\xff")
+
+
+async def test_the_gate_opens_only_when_the_tap_is_in_the_journal(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        for number in range(1, 4):
+            report = await lane.present(card)
+            assert report.tap.reason is Reason.VALID
+            assert report.ratified
+            assert lane.gate.recorded[-1] == report.seq == number
+        assert lane.gate.shown[-1] is Signal.READY
+        assert lane.gate.shown.count(Signal.GRANT) == 3
+    assert lane.gate.closed
+
+
+@pytest.mark.parametrize("technology", [Technology.TYPE_A, Technology.TYPE_B])
+@pytest.mark.parametrize(
+    ("make", "new", "known"),
+    [
+        (lambda: ec.generate_private_key(ec.SECP256R1()), 4, 3),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), 4, 3),
+        (lambda: rsa.generate_private_key(65537, 2048), 7, 5),
+        (lambda: rsa.generate_private_key(65537, 3072), 7, 5),
+    ],
+    ids=["P-256", "P-384", "RSA-2048", "RSA-3072"],
+)
+async def test_a_known_card_is_challenged_without_reading_its_certificate(
+    tmp_path: Path, technology: Technology, make: Callable[[], CardKey], new: int, known: int
+) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card(make())
+        lane.sell(card)
+        lane.publish()
+        assert card.certificate is not None
+        chip = PivChip(card.key, card.certificate)
+        first = await lane.tap(chip, technology)
+        second = await lane.tap(chip, technology)
+        assert (first.tap.cached, first.traffic.apdus, first.tap.reason) == (False, new, Reason.VALID)
+        assert (second.tap.cached, second.traffic.apdus, second.tap.reason) == (True, known, Reason.VALID)
+
+
+@pytest.mark.parametrize("answered", range(MINIMAL_MISS_APDUS))
+async def test_a_card_torn_away_is_asked_again_and_the_next_passenger_is_served(tmp_path: Path, answered: int) -> None:
+    async with open_lane(tmp_path) as lane:
+        torn, next_one = lane.card(), lane.card()
+        lane.sell(torn, ProductKind.CARNET, rides=1)
+        lane.sell(next_one)
+        lane.publish()
+        report = await lane.present(torn, tear_after=answered)
+        assert report.tap.reason is Reason.PRESENT_AGAIN
+        assert lane.gate.shown.count(Signal.GRANT) == 0
+        assert (await lane.present(next_one)).tap.reason is Reason.VALID
+        assert (await lane.present(torn)).tap.reason is Reason.VALID, "nothing was taken by the torn tap"
+
+
+async def test_a_card_torn_before_the_light_rides_once_and_is_not_punished(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card, ProductKind.CARNET, rides=1, pass_back_s=600)
+        lane.publish()
+        first = await lane.present(card, tear_after=MINIMAL_MISS_APDUS)
+        assert (first.tap.reason, first.ratified, first.tap.rides) == (Reason.VALID, False, 1)
+        again = await lane.present(card)
+        assert (again.tap.reason, again.tap.rides, again.tap.recovers) == (Reason.RECOVERED, 0, first.seq)
+        third = await lane.present(card)
+        assert third.tap.reason is Reason.PASS_BACK
+        assert lane.gate.shown[-2] is Signal.DENY
+
+
+async def test_new_lists_count_from_the_next_tap(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        assert (await lane.present(card)).tap.reason is Reason.VALID
+        lane.publish(revoked=[card.credential_id])
+        report = await lane.present(card)
+        assert report.tap.reason is Reason.REVOKED
+        assert report.tap.versions.deny == 3
+        lane.publish(issuers=[Issuer.create("Another issuer", lane.now)])
+        report = await lane.present(card)
+        assert report.tap.reason is Reason.UNTRUSTED_ISSUER
+        assert report.traffic.apdus == MINIMAL_MISS_APDUS, "a verdict under the old issuers is not believed"
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_bytes_from_a_card_end_in_a_refusal_and_the_next_passenger_is_served(
+    tmp_path: Path, seed: int
+) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        report = await lane.tap(NoiseChip(seed))
+        assert report.tap.reason in {Reason.UNKNOWN_MEDIUM, Reason.MALFORMED_ANSWER, Reason.PRESENT_AGAIN}
+        assert (await lane.present(card)).tap.reason is Reason.VALID
+
+
+async def test_a_card_that_never_stops_talking_is_stopped(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        report = await lane.tap(TalkativeChip())
+        assert report.tap.reason is Reason.MALFORMED_ANSWER
+
+
+class FailingReader:
+    """Fails twice at opening and once at polling, then waits for ever."""
+
+    name = "nfcpy:failing"
+    polls = 0
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.waiting = asyncio.Event()
+
+    async def open(self) -> None:
+        self.opened += 1
+        if self.opened <= 2:
+            raise ReaderGone(self.name, "unplugged")
+
+    async def wait(self) -> Medium:
+        if self.opened <= 3:
+            raise ReaderGone(self.name, "unplugged again")
+        self.waiting.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_dead_reader_shows_fault_and_is_opened_again(tmp_path: Path) -> None:
+    reader = FailingReader()
+    async with open_lane(tmp_path, reader) as lane:
+        await asyncio.wait_for(reader.waiting.wait(), LIMIT_S)
+        assert lane.gate.shown.count(Signal.FAULT) == 3
+        assert lane.gate.shown[-1] is Signal.READY
+        assert Signal.GRANT not in lane.gate.shown
+
+
+async def test_what_cannot_be_recorded_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+
+        async def full(self: Journal, *_: object) -> Recorded:
+            raise JournalError(tmp_path, "the disk is full", "make room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "settle", full)
+            assert card.certificate is not None
+            lane.air.place(AirCard(PivChip(card.key, card.certificate), card.technology))
+            await asyncio.wait_for(lane.gate.faulted.wait(), LIMIT_S)
+            lane.air.remove()
+            await asyncio.wait_for(lane.air.polled(), LIMIT_S)
+        assert Signal.GRANT not in lane.gate.shown
+        assert (await lane.present(card)).tap.reason is Reason.VALID
