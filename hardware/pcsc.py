@@ -1,0 +1,235 @@
+"""The driver for PC/SC readers, through pyscard's low-level calls. What it works around stands in hardware/README.md.
+
+PC/SC calls block, so one thread of the reader's own makes them all, in short slices: a task can be cancelled, a thread
+cannot. A card is held exclusively and in a transaction from its activation to its removal, since every other program
+that probes it changes its state.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Target
+
+if TYPE_CHECKING:
+    from hardware.pcsc_slot import Connection, Slot
+
+PREFIX = "pcsc:"
+
+_SLICE_MS = 100
+_BUSY_TRIES, _BUSY_PAUSE_S = 40, 0.05
+_MUTE_PAUSE_S = 0.25
+#: Longer than any waiting time that a reader grants a card (FWI 14 is 4.95 s): past it the driver itself hangs.
+_HUNG_S = 10.0
+
+T = TypeVar("T")
+
+
+class PcscReader:
+    """A PC/SC reader, a `hardware.medium.Reader`.
+
+    Args:
+        name: ``pcsc:READER NAME``, where READER NAME is a reader's whole name or a beginning that only one has.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._wanted = name.removeprefix(PREFIX)
+        self._name = PREFIX + self._wanted
+        self._polls = 0
+        self._slot: Slot | None = None
+        self._worker: _Worker | None = None
+
+    @property
+    def name(self) -> str:
+        """The reader's name as configured."""
+        return self._name
+
+    @property
+    def polls(self) -> int:
+        """How often the reader was asked for its state."""
+        return self._polls
+
+    async def open(self) -> None:
+        """Find the reader; after a failure, find it again.
+
+        Raises:
+            ReaderGone: pyscard or the PC/SC service is missing, or no reader, or more than one, has that name.
+        """
+        await self.close()
+        try:
+            from hardware.pcsc_slot import Slot  # noqa: PLC0415 - pyscard is an extra that only this reader needs
+        except ImportError as error:
+            what = f"pyscard cannot be imported ({error}): install pilet with its extra `pcsc`, and libpcsclite1"
+            raise ReaderGone(self._name, what) from error
+        self._worker = _Worker(self._name)
+        self._slot = slot = Slot(self._name)
+        try:
+            await self.run(lambda: slot.open(self._wanted))
+        except ReaderGone:
+            await self.close()
+            raise
+
+    async def wait(self) -> "PcscMedium":
+        """Return the next activated medium; one that is still there after an earlier tap counts.
+
+        Raises:
+            ReaderGone: The reader or the service failed, or another program keeps the card for itself.
+        """
+        slot = self._opened()
+        await self.run(slot.release)
+        busy = 0
+        while True:
+            self._polls += 1
+            if not await self.run(slot.look):
+                busy = 0
+                continue
+            try:
+                card = await self.run(slot.connect)
+            except (MediumLost, MediumTimeout):
+                # Held badly, or gone already. It may be read at the next try, so look again, but not in a tight loop.
+                await asyncio.sleep(_MUTE_PAUSE_S)
+                continue
+            if card is not None:
+                return PcscMedium(self, slot, card)
+            busy += 1
+            if busy >= _BUSY_TRIES:
+                what = "another program keeps the card: stop it, or keep it from this reader"
+                raise ReaderGone(self._name, what)
+            await asyncio.sleep(_BUSY_PAUSE_S)
+
+    async def close(self) -> None:
+        """Let the card, the service and the thread go; harmless when closed already."""
+        slot, self._slot = self._slot, None
+        worker, self._worker = self._worker, None
+        if worker is None or slot is None:
+            return
+        await worker.stop(slot.close)
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Run a blocking call of this reader in its thread.
+
+        Raises:
+            ReaderGone: The reader is closed, or the call hangs; then the thread is left behind for good.
+        """
+        worker = self._worker
+        if worker is None:
+            raise ReaderGone(self._name, "is closed: open it first")
+        try:
+            return await worker.run(job)
+        except TimeoutError as error:
+            if self._worker is worker and self._slot is not None:
+                worker.abandon(self._slot.close)
+                self._worker = self._slot = None
+            raise ReaderGone(self._name, f"did not answer for {_HUNG_S:.0f} s: re-plug it") from error
+
+    def polled(self) -> None:
+        """Count one look at the field that a medium took."""
+        self._polls += 1
+
+    def _opened(self) -> "Slot":
+        if self._slot is None:
+            raise ReaderGone(self._name, "is closed: open it first")
+        return self._slot
+
+
+class PcscMedium:
+    """A card in a PC/SC reader, a `hardware.medium.Medium`."""
+
+    def __init__(self, reader: PcscReader, slot: "Slot", card: "Connection") -> None:
+        self._reader = reader
+        self._slot = slot
+        self._card = card
+        self._card_s = card.activation_s
+
+    @property
+    def target(self) -> Target:
+        """What the ATR says. PC/SC tells no UID without asking the card's reader, and it would be no identity."""
+        return self._card.target
+
+    @property
+    def card_s(self) -> float:
+        """Seconds spent in connecting and transmitting."""
+        return self._card_s
+
+    async def transceive(self, apdu: bytes) -> bytes:
+        """Send one command APDU, return its response APDU.
+
+        Raises:
+            MediumLost: It left, was reset by the reader, or answered fewer than two bytes.
+            MediumTimeout: It did not answer in time.
+            ReaderGone: The reader or the service failed.
+        """
+        response, took_s = await self._reader.run(lambda: self._slot.transmit(self._card, apdu))
+        self._card_s += took_s
+        return response
+
+    async def present(self) -> bool:
+        """Whether the same card is still there.
+
+        Raises:
+            ReaderGone: The reader or the service failed.
+        """
+        self._reader.polled()
+        return await self._reader.run(lambda: self._slot.holds(self._card, 0))
+
+    async def removed(self) -> None:
+        """Return when the card has left, or another has taken its place.
+
+        Raises:
+            ReaderGone: The reader or the service failed.
+        """
+        while await self._reader.run(lambda: self._slot.holds(self._card, _SLICE_MS)):
+            self._reader.polled()
+
+
+class _Worker:
+    """One thread for one reader. It is a daemon: a driver that hangs must not hold up the end of the process."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Run a job in the thread and bring back its result or its error.
+
+        Raises:
+            TimeoutError: It hangs.
+        """
+        # Not wait_for: on Python 3.11 it loses a cancellation that arrives together with the result.
+        async with asyncio.timeout(_HUNG_S):
+            return await asyncio.wrap_future(self._submit(job))
+
+    async def stop(self, last: Callable[[], None]) -> None:
+        """Run the last job and end; a thread that hangs is left behind, and ends when it comes back."""
+        ended = self._submit(last)
+        self._jobs.put(None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HUNG_S):
+                await asyncio.wrap_future(ended)
+
+    def abandon(self, last: Callable[[], None]) -> None:
+        """Leave a thread that hangs behind: should it come back, it runs the last job and ends."""
+        self._submit(last)
+        self._jobs.put(None)
+
+    def _submit(self, job: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+
+        def deliver() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(job())
+            except Exception as error:  # noqa: BLE001 - handed to the task that awaits, not swallowed
+                future.set_exception(error)
+
+        self._jobs.put(deliver)
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
