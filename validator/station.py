@@ -1,6 +1,7 @@
 """The loop that binds one reader to one gate: wait, authenticate, decide and record, signal, wait for removal."""
 
 import asyncio
+import contextlib
 import gc
 import secrets
 import time
@@ -33,6 +34,8 @@ READER, JOURNAL = "reader", "journal"
 
 REOPEN_FIRST_S = 0.2
 REOPEN_LONGEST_S = 5.0
+SHOW_S = 0.7
+"""How long a signal stays at least, for a passenger who pulls the card away quickly."""
 HOLD_OFF_S = 0.2
 """After "present again" the reader rests this long, so that a card half in the field does not fill the journal."""
 
@@ -116,6 +119,7 @@ class Station:
     lists: InstalledLists
     progress: Progress
     on_tap: Callable[[TapReport], None] = field(default=lambda _report: None)
+    _shown_s: float = float("-inf")
 
     async def run(self) -> None:
         """Serve taps until cancelled; a failing reader shows FAULT and is opened again and again."""
@@ -145,16 +149,30 @@ class Station:
 
     async def _serve(self) -> None:
         while True:
-            await self.gate.show(Signal.READY)
-            medium = await self.reader.wait()
+            medium = await self._next_medium()
             try:
                 await self._tap(medium)
             except (JournalError, ListError) as error:
                 # What is not recorded does not open: the passenger sees a fault, and the next tap tries again.
                 await self.gate.show(Signal.FAULT)
                 log.warning("tap.not_recorded", why=str(error))
+            self._shown_s = time.monotonic()
             await medium.removed()
             await self._rest()
+
+    async def _next_medium(self) -> Medium:
+        """Wait for the next passenger; the last signal stays long enough to be seen, unless the next one is faster."""
+        lamp = asyncio.create_task(self._ready_after(self._shown_s + SHOW_S - time.monotonic()))
+        try:
+            return await self.reader.wait()
+        finally:
+            lamp.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await lamp
+
+    async def _ready_after(self, left_s: float) -> None:
+        await asyncio.sleep(max(0.0, left_s))
+        await self.gate.show(Signal.READY)
 
     async def _tap(self, medium: Medium) -> None:
         watch = _Stopwatch(medium)

@@ -41,11 +41,14 @@ class RecordingGate:
         self.shown: list[Signal] = []
         self.recorded: list[int] = []
         self.faulted = asyncio.Event()
+        self.ready_again = asyncio.Event()
         self.closed = False
 
     async def show(self, signal: Signal) -> None:
         if signal is Signal.FAULT:
             self.faulted.set()
+        if signal is Signal.READY and self.shown:
+            self.ready_again.set()
         self.shown.append(signal)
         if signal is not Signal.READY:
             with closing(JournalReader(self._journal_path)) as journal:

@@ -63,9 +63,17 @@ async def test_the_gate_opens_only_when_the_tap_is_in_the_journal(tmp_path: Path
             assert report.tap.reason is Reason.VALID
             assert report.ratified
             assert lane.gate.recorded[-1] == report.seq == number
-        assert lane.gate.shown[-1] is Signal.READY
         assert lane.gate.shown.count(Signal.GRANT) == 3
     assert lane.gate.closed
+
+
+async def test_a_signal_stays_until_it_was_seen(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        await lane.present(card)
+        assert lane.gate.shown[-1] is Signal.DENY, "the card is gone, the light is still on"
+        await asyncio.wait_for(lane.gate.ready_again.wait(), LIMIT_S)
+        assert lane.gate.shown == [Signal.READY, Signal.DENY, Signal.READY]
 
 
 @pytest.mark.parametrize("technology", [Technology.TYPE_A, Technology.TYPE_B])
@@ -119,7 +127,7 @@ async def test_a_card_torn_before_the_light_rides_once_and_is_not_punished(tmp_p
         assert (again.tap.reason, again.tap.rides, again.tap.recovers) == (Reason.RECOVERED, 0, first.seq)
         third = await lane.present(card)
         assert third.tap.reason is Reason.PASS_BACK
-        assert lane.gate.shown[-2] is Signal.DENY
+        assert [signal for signal in lane.gate.shown if signal is not Signal.READY][-1] is Signal.DENY
 
 
 async def test_new_lists_count_from_the_next_tap(tmp_path: Path) -> None:

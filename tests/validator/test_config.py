@@ -1,0 +1,118 @@
+"""The gate's file: what it must say, and what a wrong one is told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from validator import config as gate_file
+from validator.config import ConfigError
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+device = "gate-0001"
+place = "market-square"
+lane = "lane-1"
+region = "demo"
+state = "state"
+device_key = "device.pem"
+
+[reader]
+name = "nfcpy:usb"
+
+[lists.publishers]
+publisher-1 = "publisher.pub"
+"""
+
+
+def write(folder: Path, text: str = GOOD) -> Path:
+    path = folder / "gate.toml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = gate_file.load(write(tmp_path))
+    assert config.journal == tmp_path / "state" / "journal.db"
+    assert config.lists == tmp_path / "state" / "lists"
+    assert config.cursor == tmp_path / "state" / "uplink" / "cursor"
+    assert config.file.policy.least_assurance == "chip"
+    assert config.file.uplink is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (GOOD.replace('device = "gate-0001"', ""), "missing required field `device`"),
+        (GOOD.replace("gate-0001", "gate 1"), "key `device`"),
+        (GOOD.replace("gate-0001", "../gate"), "key `device`"),
+        (GOOD + "\n[policy]\nleast_assurance = 'high'\n", "key `policy.least_assurance`"),
+        (GOOD + "\n[policy]\ntap_limit_s = 0\n", "key `policy.tap_limit_s`"),
+        (GOOD + "\n[gate]\ndriver = 'lamp'\n", "key `gate.driver`"),
+        (GOOD + "\n[uplnk]\nhost = 'x'\n", "unknown field `uplnk`"),
+        (GOOD + "\n[uplink]\nhost = 'x'\nport = 70000\noffices = {}\n", "key `uplink.port`"),
+        ("device = [", "not TOML"),
+    ],
+)
+def test_a_wrong_file_is_told_what_is_wrong_and_where(tmp_path: Path, wrong: str, told: str) -> None:
+    path = write(tmp_path, wrong)
+    with pytest.raises(ConfigError) as error:
+        gate_file.load(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert told in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        gate_file.load(tmp_path / "gate.toml")
+
+
+def test_keys_must_be_there_and_of_the_right_kind(tmp_path: Path) -> None:
+    config = gate_file.load(write(tmp_path))
+    with pytest.raises(ConfigError, match=r"device_key: .*device\.pem: No such file"):
+        config.device_private_key()
+    key = Ed25519PrivateKey.generate()
+    (tmp_path / "device.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert config.device_private_key().private_bytes_raw() == key.private_bytes_raw()
+    (tmp_path / "device.pem").write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    with pytest.raises(ConfigError, match="not an Ed25519 key"):
+        config.device_private_key()
+    (tmp_path / "publisher.pub").write_text("nonsense")
+    with pytest.raises(ConfigError, match=r"lists\.publishers\.publisher-1: .* not a public key"):
+        config.publisher_keys()
+    (tmp_path / "publisher.pub").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    assert list(config.publisher_keys()) == ["publisher-1"]
+
+
+def validator(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "validator", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_command_line_ends_in_one_line_and_a_code(tmp_path: Path) -> None:
+    missing = validator("check", "--config", str(tmp_path / "gate.toml"))
+    assert missing.returncode == os.EX_CONFIG
+    assert missing.stderr == f"validator: {tmp_path}/gate.toml: no such file; give its path with --config\n"
+    wrong = validator("run", "--config", str(write(tmp_path, GOOD.replace("nfcpy:usb", "magic"))))
+    assert wrong.returncode == os.EX_CONFIG
+    assert "reader 'magic': use nfcpy:usb" in wrong.stderr
+
+
+def test_check_names_lists_that_are_missing(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    (tmp_path / "device.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "publisher.pub").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    done = validator("check", "--config", str(write(tmp_path)))
+    assert done.returncode == os.EX_DATAERR
+    assert "no trust or deny or tickets list is installed" in done.stderr

@@ -1,0 +1,119 @@
+"""The right to this ride: what a credential has bought, less what it has used here, at this place and time.
+
+Pass-back comes before everything else, and over all products: a second tap shortly after a first one neither falls
+through to the next product nor costs a second ride. What then fits is taken in the order period pass, carnet, stored
+value, and within a kind the product that ends first.
+
+Whatever the clock cannot tell counts for the passenger: elapsed time is taken from the monotonic clock within one boot,
+from the wall clock otherwise, and where neither can tell, nobody is refused for having been here a moment ago.
+"""
+
+from collections.abc import Sequence
+
+from validator.model import ClockConfidence, Entitlement, Instant, Product, ProductKind, Reason, Use
+
+#: What to say when nothing fits, the most helpful first: what waiting mends, then what a purchase mends, then what
+#: another place or day mends; an old product that has ended says least.
+HELPFULNESS: tuple[Reason, ...] = (
+    Reason.PASS_BACK,
+    Reason.TICKET_NOT_YET_ACTIVE,
+    Reason.BALANCE_TOO_LOW,
+    Reason.RIDES_USED_UP,
+    Reason.NOT_VALID_HERE,
+    Reason.TICKET_NOT_YET_VALID,
+    Reason.TICKET_EXPIRED,
+    Reason.NO_TICKET,
+)
+
+
+def assess(
+    products: Sequence[Product], uses: Sequence[Use], horizon_seq: int, place: str, at: Instant
+) -> Entitlement | Reason:
+    """Find what pays for a ride.
+
+    A first tap whose passenger never saw the grant (`Use.ratified` is false) is repeated for nothing within the
+    product's pass-back window, once: the repetition itself is not repeatable. It is good even if the product has ended
+    meanwhile or its last ride is gone, since that was the ride. A product without a pass-back window has no such
+    repetition, since there the next tap is the next person of a group.
+
+    Args:
+        products: What the credential holds, as the ticket list states it.
+        uses: What this device granted it, in any order.
+        horizon_seq: Sequence number of this device up to which the list's rides and balances are already reduced.
+        place: Where.
+        at: When.
+
+    Returns:
+        The entitlement, or the most helpful reason why there is none (`HELPFULNESS`).
+    """
+    again = _taken_again(products, uses, place, at)
+    if again is not None:
+        return again
+    unsynced = [use for use in uses if use.seq > horizon_seq]
+    judged = [_fits(product, unsynced, place, at) for product in sorted(products, key=_preference)]
+    fitting = [found for found in judged if isinstance(found, Entitlement)]
+    if fitting:
+        # Among equals the first one stays: a certain right comes before one that only a better clock could confirm.
+        return min(fitting, key=lambda found: found.early)
+    reasons = [found for found in judged if isinstance(found, Reason)]
+    return min([*reasons, Reason.NO_TICKET], key=HELPFULNESS.index)
+
+
+def _preference(product: Product) -> tuple[ProductKind, int, int]:
+    return product.kind, product.valid_until, product.product_id
+
+
+def _taken_again(
+    products: Sequence[Product], uses: Sequence[Use], place: str, at: Instant
+) -> Entitlement | Reason | None:
+    """Judge a tap that follows another at this place: recovered, passed back, or (None) neither."""
+    held = {product.product_id: product for product in products}
+    recent = [
+        use
+        for use in uses
+        if use.place == place
+        and use.product_id in held
+        and 0 <= _elapsed_ms(use, at) < held[use.product_id].pass_back_s * 1000
+    ]
+    if not recent:
+        return None
+    last = max(recent, key=lambda use: use.seq)
+    repeated = last.recovers is not None or any(use.recovers == last.seq for use in uses)
+    if not last.ratified and not repeated:
+        return Entitlement(held[last.product_id], recovers=last.seq)
+    # After a restart on a clock that only knows a floor, more time may have passed than it shows.
+    if last.boot != at.boot and at.confidence is ClockConfidence.FLOOR:
+        return None
+    return Reason.PASS_BACK
+
+
+def _elapsed_ms(use: Use, at: Instant) -> int:
+    """Milliseconds since a use; negative where the wall clock was set back meanwhile."""
+    return at.mono_ms - use.mono_ms if use.boot == at.boot else at.wall_ms - use.wall_ms
+
+
+def _fits(product: Product, unsynced: Sequence[Use], place: str, at: Instant) -> Entitlement | Reason:
+    """Judge one product by itself."""
+    if at.wall_s >= product.valid_until:
+        return Reason.TICKET_EXPIRED
+    if product.places and place not in product.places:
+        return Reason.NOT_VALID_HERE
+    early = at.wall_s < max(product.valid_from, product.active_from)
+    if early and at.confidence is not ClockConfidence.FLOOR:
+        return Reason.TICKET_NOT_YET_VALID if at.wall_s < product.valid_from else Reason.TICKET_NOT_YET_ACTIVE
+    return _paid(product, [use for use in unsynced if use.product_id == product.product_id], early=early)
+
+
+def _paid(product: Product, used: Sequence[Use], *, early: bool) -> Entitlement | Reason:
+    """Take one ride from what a product still holds."""
+    match product.kind:
+        case ProductKind.PERIOD_PASS:
+            return Entitlement(product, early=early)
+        case ProductKind.CARNET:
+            if product.rides - sum(use.rides for use in used) < 1:
+                return Reason.RIDES_USED_UP
+            return Entitlement(product, rides=1, early=early)
+        case ProductKind.STORED_VALUE:
+            if product.balance - sum(use.amount for use in used) < product.fare:
+                return Reason.BALANCE_TOO_LOW
+            return Entitlement(product, amount=product.fare, early=early)

@@ -1,0 +1,204 @@
+"""The lists that a gate decides by: loaded at start, looked at between taps, loaded again when a pointer moves."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from validator.lists.deny_list import DenyList
+from validator.lists.directory import POINTER, PublisherKeys, installed_versions, read_verified, version_in_force
+from validator.lists.errors import ListError
+from validator.lists.manifest import ListKind, Manifest
+from validator.lists.ticket_list import TicketList
+from validator.lists.trust_list import parse_trust_list
+from validator.model import Freshness, Instant, ListVersions, Product
+from validator.trust_store import TrustStore
+
+log = structlog.get_logger()
+
+_Pointer = tuple[int, int, int] | None
+_Content = TypeVar("_Content")
+
+MAX_ATTEMPTS = 3
+"""How often a kind is looked for while somebody else installs a newer version of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledLists:
+    """The lists in force, verified.
+
+    Attributes:
+        directory: Where they come from.
+        trust: Issuers; None where no list could be loaded.
+        deny: Credentials that are refused; None where no list could be loaded.
+        tickets: Products; None where no list could be loaded.
+        manifests: What each loaded list says about itself.
+        faults: Why a version that should be in force is not; empty in good health.
+        pointers: The pointers' state, taken before anything was read.
+    """
+
+    directory: Path
+    trust: TrustStore | None
+    deny: DenyList | None
+    tickets: TicketList | None
+    manifests: Mapping[ListKind, Manifest]
+    faults: tuple[ListError, ...]
+    pointers: Mapping[ListKind, _Pointer]
+
+    @property
+    def versions(self) -> ListVersions:
+        """Versions in force; 0 where there is none."""
+        return ListVersions(
+            trust=self._version(ListKind.TRUST),
+            deny=self._version(ListKind.DENY),
+            tickets=self._version(ListKind.TICKETS),
+        )
+
+    @property
+    def issued_floor_s(self) -> int:
+        """The newest issue time, seconds since 1970 UTC: no clock can be right that is behind it. 0 without lists."""
+        return max((manifest.issued_s for manifest in self.manifests.values()), default=0)
+
+    def freshness(self, kind: ListKind, at: Instant, grace_s: int) -> Freshness:
+        """Say how current a list is.
+
+        Args:
+            kind: Which list.
+            at: Now.
+            grace_s: Seconds past its date for which it is accepted and marked.
+        """
+        manifest = self.manifests.get(kind)
+        if manifest is None:
+            return Freshness.MISSING
+        if at.wall_s <= manifest.not_after_s:
+            return Freshness.FRESH
+        return Freshness.GRACE if at.wall_s <= manifest.not_after_s + grace_s else Freshness.STALE
+
+    def denied(self, credential_id: bytes) -> bool:
+        """Whether a credential is on the deny list; without a list nobody is, and `freshness` says so."""
+        return self.deny is not None and credential_id in self.deny
+
+    def products(self, credential_id: bytes) -> list[Product]:
+        """Return what a credential holds; without a list nobody holds anything, and `freshness` says so.
+
+        Raises:
+            ListError: The ticket file cannot be read any more.
+        """
+        return [] if self.tickets is None else self.tickets.products(credential_id)
+
+    def horizon(self, device: str) -> tuple[int, int]:
+        """Return epoch and sequence number of a device's last tap that the balances include; (0, 0) for none."""
+        manifest = self.manifests.get(ListKind.TICKETS)
+        return (0, 0) if manifest is None else manifest.horizons.get(device, (0, 0))
+
+    def changed(self) -> bool:
+        """Whether a pointer has moved since; cheap enough to ask between taps."""
+        return any(_pointer(self.directory, kind) != self.pointers[kind] for kind in ListKind)
+
+    def _version(self, kind: ListKind) -> int:
+        manifest = self.manifests.get(kind)
+        return 0 if manifest is None else manifest.version
+
+
+def load(directory: Path, publisher_keys: PublisherKeys, previous: InstalledLists | None = None) -> InstalledLists:
+    """Load the lists in force; each is verified again.
+
+    A version that does not load is reported in `InstalledLists.faults` and in the log, and the newest other version
+    that does load takes its place. Nothing that the directory holds can make this fail.
+
+    Args:
+        directory: The list directory; it need not exist.
+        publisher_keys: Publishers that are believed, by the name they sign with.
+        previous: What was loaded before from the same directory: kinds whose pointer has not moved are taken over.
+    """
+    pointers = {kind: _pointer(directory, kind) for kind in ListKind}
+    manifests: dict[ListKind, Manifest] = {}
+    faults: list[ListError] = []
+
+    def one(kind: ListKind, build: Callable[[Manifest, Path], _Content], kept: _Content | None) -> _Content | None:
+        if kept is not None and previous is not None and previous.pointers[kind] == pointers[kind]:
+            manifests[kind] = previous.manifests[kind]
+            faults.extend(
+                fault for fault in previous.faults if Path(fault.where).is_relative_to(directory / kind.value)
+            )
+            return kept
+        found, wrong = _load_kind(directory, kind, publisher_keys, build)
+        faults.extend(wrong)
+        if found is None:
+            return None
+        manifests[kind], content = found
+        return content
+
+    return InstalledLists(
+        directory=directory,
+        trust=one(ListKind.TRUST, _build_trust, previous.trust if previous else None),
+        deny=one(ListKind.DENY, _build_deny, previous.deny if previous else None),
+        tickets=one(ListKind.TICKETS, _build_tickets, previous.tickets if previous else None),
+        manifests=manifests,
+        faults=tuple(faults),
+        pointers=pointers,
+    )
+
+
+def _load_kind(
+    directory: Path, kind: ListKind, keys: PublisherKeys, build: Callable[[Manifest, Path], _Content]
+) -> tuple[tuple[Manifest, _Content] | None, list[ListError]]:
+    """Load the version in force, or the newest other one that loads; start over when the pointer moves meanwhile."""
+    faults: list[ListError] = []
+    for _ in range(MAX_ATTEMPTS):
+        pointer, faults = _pointer(directory, kind), []
+        for version in _candidates(directory, kind, faults):
+            try:
+                manifest, payload = read_verified(directory, kind, version, keys)
+                return (manifest, build(manifest, payload)), _reported(kind, faults)
+            except ListError as error:
+                faults.append(error)
+        if not faults or _pointer(directory, kind) == pointer:
+            break
+    return None, _reported(kind, faults)
+
+
+def _candidates(directory: Path, kind: ListKind, faults: list[ListError]) -> list[int]:
+    """Versions to try, the one in force first; versions newer than that were never put in force."""
+    stored, current = installed_versions(directory, kind), version_in_force(directory, kind)
+    if current is None:
+        if stored:
+            faults.append(ListError(directory / kind.value / POINTER, "names no version"))
+        return stored
+    return [current, *(version for version in stored if version < current)]
+
+
+def _reported(kind: ListKind, faults: list[ListError]) -> list[ListError]:
+    for fault in faults:
+        log.error("list.fault", kind=kind.value, where=fault.where, why=fault.why)
+    return faults
+
+
+def _build_trust(manifest: Manifest, payload: Path) -> TrustStore:
+    parsed = parse_trust_list(_read(payload), payload)
+    return TrustStore(manifest.version, parsed.anchors, parsed.intermediates)
+
+
+def _build_deny(_manifest: Manifest, payload: Path) -> DenyList:
+    return DenyList(_read(payload), payload)
+
+
+def _build_tickets(_manifest: Manifest, payload: Path) -> TicketList:
+    return TicketList(payload)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ListError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _pointer(directory: Path, kind: ListKind) -> _Pointer:
+    try:
+        found = (directory / kind.value / POINTER).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,140 @@
+"""What a signed list says about itself. The payload is a file of its own, bound by its length and its SHA-256.
+
+A manifest is a msgpack array inside an envelope signed for `Purpose.LIST` (see `validator.envelope`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import Annotated, Literal
+
+import msgpack
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
+from validator.lists.errors import ListError
+
+FORMAT = 1
+
+
+@unique
+class ListKind(StrEnum):
+    """The lists of a gate. Each is signed, numbered and dated for itself."""
+
+    TRUST = "trust"
+    DENY = "deny"
+    TICKETS = "tickets"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is known of a list without its payload.
+
+    Attributes:
+        kind: Which list.
+        region: The network that it is for.
+        version: 1, 2, 3 ... for each kind; a gate never goes back.
+        issued_s: When it was made, seconds since 1970 UTC.
+        not_after_s: Until when it is fresh, seconds since 1970 UTC, inclusive.
+        payload_sha256: SHA-256 of the payload file.
+        payload_bytes: Length of the payload file.
+        horizons: For tickets, by device id: the epoch and sequence number of the last tap of that device which the
+            balances include. A device adds its own later taps to them.
+    """
+
+    kind: ListKind
+    region: str
+    version: int
+    issued_s: int
+    not_after_s: int
+    payload_sha256: bytes
+    payload_bytes: int
+    horizons: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class _Wire(msgspec.Struct, array_like=True, frozen=True):
+    """The layout on the wire. New fields are appended with a default; anything else is a new format number."""
+
+    format: Literal[1]
+    kind: ListKind
+    region: _Name
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    issued_s: _Count
+    not_after_s: _Count
+    payload_sha256: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    payload_bytes: _Count
+    horizons: dict[_Name, tuple[_Count, _Count]]
+
+
+def seal_manifest(manifest: Manifest, key: Ed25519PrivateKey, signer: str) -> bytes:
+    """Sign a manifest and return the bytes of its file.
+
+    Raises:
+        ListError: A field is out of its range, so that no gate would believe it.
+    """
+    payload = msgpack.packb(
+        [
+            FORMAT,
+            manifest.kind.value,
+            manifest.region,
+            manifest.version,
+            manifest.issued_s,
+            manifest.not_after_s,
+            manifest.payload_sha256,
+            manifest.payload_bytes,
+            {device: list(horizon) for device, horizon in sorted(manifest.horizons.items())},
+        ]
+    )
+    _decode(payload, "manifest")
+    return seal(key, signer, Purpose.LIST, payload)
+
+
+def open_manifest(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: object = "manifest") -> Manifest:
+    """Verify and parse a manifest.
+
+    Args:
+        data: The bytes of its file.
+        keys: Publishers that are believed, by the name they sign with.
+        where: What to call the file in an error.
+
+    Raises:
+        ListError: It is not signed by one of them, or not a manifest that this version understands.
+    """
+    try:
+        payload = open_envelope(data, Purpose.LIST, keys).payload
+    except EnvelopeError as error:
+        raise ListError(where, str(error)) from error
+    return _decode(payload, where)
+
+
+def _decode(payload: bytes, where: object) -> Manifest:
+    try:
+        wire = msgspec.convert(msgpack.unpackb(payload), _Wire)
+    except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
+        raise ListError(where, f"not a manifest: {_with_names(str(error))}") from None
+    if wire.not_after_s <= wire.issued_s:
+        raise ListError(where, f"not_after_s {wire.not_after_s} is not after issued_s {wire.issued_s}")
+    if wire.horizons and wire.kind is not ListKind.TICKETS:
+        raise ListError(where, f"horizons in a list of kind {wire.kind}")
+    return Manifest(
+        kind=wire.kind,
+        region=wire.region,
+        version=wire.version,
+        issued_s=wire.issued_s,
+        not_after_s=wire.not_after_s,
+        payload_sha256=wire.payload_sha256,
+        payload_bytes=wire.payload_bytes,
+        horizons=wire.horizons,
+    )
+
+
+def _with_names(message: str) -> str:
+    """Name the fields that msgspec counts: ``$[3]`` is the version."""
+    for position, name in enumerate(_Wire.__struct_fields__):
+        message = message.replace(f"$[{position}]", name)
+    return message
