@@ -19,14 +19,14 @@ from backend_sync.ledger import Ledger
 from backend_sync.mqtt import Broker, Link
 from backend_sync.outbox import Pace
 from backend_sync.uplink import UplinkOptions
-from tests.backend_sync.gate import a_tap, key_of
+from tests.backend_sync.gate import CREDENTIAL, a_tap, key_of
 from validator.journal import Journal
 
 DEVICE = "gate-1"
 TAPS_PER_S = 200
 
 
-def die(*_arguments: object) -> None:
+def die(*_arguments: object, **_named: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -61,7 +61,7 @@ async def write(folder: Path) -> None:
         while True:
             number = journal.head + 1
             tap = a_tap(number, granted=rng.random() < 0.8, product=1, amount=rng.randrange(300))
-            await journal.settle(None, lambda _, tap=tap: tap)  # type: ignore[misc]
+            await journal.settle(CREDENTIAL, lambda _, tap=tap: tap)  # type: ignore[misc]
             await journal.idle()
             await asyncio.sleep(1 / TAPS_PER_S)
     finally:

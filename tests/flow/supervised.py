@@ -102,8 +102,9 @@ class Supervisor:
             process.stop()
 
 
-def python(script: Path, *arguments: str | int) -> list[str]:
+def python(script: Path, *arguments: str | int | Path) -> list[str]:
     """The command that runs one of the tests' own programs from the checkout."""
     root = Path(__file__).parents[2]
-    code = f"import runpy, sys; sys.path.insert(0, {str(root)!r}); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    start = f"import runpy, sys; sys.path.insert(0, {str(root)!r}); sys.argv.pop(0)"
+    code = f"{start}; runpy.run_path(sys.argv[0], run_name='__main__')"
     return [sys.executable, "-W", "error", "-c", code, os.fspath(script), *(str(one) for one in arguments)]

@@ -1,0 +1,72 @@
+"""Makes signed lists for the tests of the list directory."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.validator.authority import Authority
+from validator.lists.deny_list import encode_deny_list
+from validator.lists.manifest import ListKind, Manifest, seal_manifest
+from validator.lists.ticket_list import write_ticket_file
+from validator.lists.trust_list import encode_trust_list
+from validator.model import Product, ProductKind
+
+KEY = Ed25519PrivateKey.generate()
+KEYS = {"publisher": KEY.public_key()}
+ISSUED, NOT_AFTER = 1_790_000_000, 1_790_086_400
+SOMEBODY = bytes(range(16))
+PASS = Product(1, ProductKind.PERIOD_PASS, 1_780_000_000, 1_800_000_000, 1_780_000_000)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A list as it reaches a device."""
+
+    manifest: Manifest
+    sealed: bytes
+    payload: Path
+
+
+def candidate(
+    payload: Path,
+    kind: ListKind,
+    version: int,
+    *,
+    key: Ed25519PrivateKey = KEY,
+    signer: str = "publisher",
+    issued_s: int = ISSUED,
+    horizons: Mapping[str, tuple[int, int]] | None = None,
+) -> Candidate:
+    """Sign whatever a payload file holds."""
+    with payload.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    manifest = Manifest(
+        kind=kind,
+        region="north",
+        version=version,
+        issued_s=issued_s,
+        not_after_s=NOT_AFTER,
+        payload_sha256=digest,
+        payload_bytes=payload.stat().st_size,
+        horizons=horizons or {},
+    )
+    return Candidate(manifest, seal_manifest(manifest, key, signer), payload)
+
+
+def good(folder: Path, kind: ListKind, version: int, authority: Authority) -> Candidate:
+    """A list that a device takes; the version shows in what it says about `SOMEBODY`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    payload = folder / f"{kind}-{version}"
+    payload.unlink(missing_ok=True)
+    match kind:
+        case ListKind.TRUST:
+            payload.write_bytes(encode_trust_list([authority.certificate], []))
+        case ListKind.DENY:
+            payload.write_bytes(encode_deny_list([SOMEBODY, version.to_bytes(16)]))
+        case ListKind.TICKETS:
+            write_ticket_file(payload, [(SOMEBODY, PASS)])
+    horizons = {"gate-1": (1, version)} if kind is ListKind.TICKETS else None
+    return candidate(payload, kind, version, horizons=horizons)

@@ -1,0 +1,34 @@
+"""Run as a program: makes, installs, loads and asks a ticket list, and prints the greatest resident size in KiB."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tests.validator.list_making import KEYS, PASS, candidate
+from validator.lists.directory import install
+from validator.lists.installed import load
+from validator.lists.manifest import ListKind
+from validator.lists.ticket_list import write_ticket_file
+from validator.model import Product
+
+
+def main(folder: Path, count: int) -> int:
+    payload = folder / "payload"
+    write_ticket_file(payload, _entries(count))
+    sealed = candidate(payload, ListKind.TICKETS, 1).sealed
+    install(folder / "lists", sealed, payload, KEYS)
+    lists = load(folder / "lists", KEYS)
+    for number in range(0, count, count // 500):
+        assert lists.products(number.to_bytes(16)) == [replace(PASS, product_id=number)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _entries(count: int) -> Iterator[tuple[bytes, Product]]:
+    for number in reversed(range(count)):
+        yield number.to_bytes(16), replace(PASS, product_id=number)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(main(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -1,0 +1,118 @@
+"""Journal entries: bytes and back, and what is no entry."""
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from validator.entry import GENESIS, MAX_INTEGER, Entry, EntryError, decode, digest, encode
+from validator.model import Assurance, ClockConfidence, Instant, ListVersions, Outcome, Reason, Tap
+
+COUNTS = st.integers(0, MAX_INTEGER)
+NAMES = st.text(min_size=1, max_size=64)
+ENTRIES = st.builds(
+    Entry,
+    device=NAMES,
+    epoch=COUNTS,
+    seq=st.integers(1, MAX_INTEGER),
+    previous=st.binary(min_size=32, max_size=32),
+    tap=st.builds(
+        Tap,
+        at=st.builds(Instant, COUNTS, COUNTS, st.binary(min_size=8, max_size=8), st.sampled_from(ClockConfidence)),
+        place=NAMES,
+        gate=NAMES,
+        outcome=st.sampled_from(Outcome),
+        reason=st.sampled_from(Reason),
+        graced=st.booleans(),
+        versions=st.builds(ListVersions, COUNTS, COUNTS, COUNTS),
+        credential_id=st.none() | st.binary(min_size=16, max_size=16),
+        profile=st.none() | NAMES,
+        assurance=st.none() | st.sampled_from(Assurance),
+        cached=st.booleans(),
+        product_id=st.none() | COUNTS,
+        rides=COUNTS,
+        amount=COUNTS,
+        recovers=st.none() | st.integers(1, MAX_INTEGER),
+    ),
+)
+TAP = Tap(
+    Instant(1, 2, b"one-boot", ClockConfidence.RTC),
+    "Viru",
+    "north-2",
+    Outcome.GRANT,
+    Reason.VALID,
+    False,
+    ListVersions(1, 2, 3),
+    bytes(16),
+    "piv",
+    Assurance.CHIP,
+    True,
+    7,
+    1,
+    0,
+    None,
+)
+ENTRY = Entry("gate-1", 5, 1, GENESIS, TAP)
+FIELDS = [1, "gate-1", 5, 1, GENESIS, 1, 2, b"one-boot", 1, "Viru", "north-2", 1, 1, False, 1, 2, 3]
+FIELDS += [bytes(16), "piv", 3, True, 7, 1, 0, None]
+
+
+@given(ENTRIES)
+def test_an_entry_survives_its_bytes(entry: Entry) -> None:
+    payload = encode(entry)
+    assert decode(payload) == entry
+    assert encode(decode(payload)) == payload
+
+
+def test_the_layout_on_the_wire() -> None:
+    assert msgpack.unpackb(encode(ENTRY)) == FIELDS
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_refused_by_our_own_error(data: bytes) -> None:
+    with pytest.raises(EntryError):
+        decode(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (0, 2),
+        (1, ""),
+        (1, "x" * 65),
+        (2, -1),
+        (3, 0),
+        (3, 2**63),
+        (4, bytes(31)),
+        (5, -1),
+        (7, bytes(7)),
+        (8, 3),
+        (9, ""),
+        (11, 2),
+        (12, 0),
+        (12, 99),
+        (13, 1),
+        (17, bytes(15)),
+        (19, 5),
+        (21, -1),
+        (22, -1),
+        (23, 2**64 - 1),
+        (24, 0),
+    ],
+)
+def test_a_field_out_of_its_range_is_refused(field: int, value: object) -> None:
+    changed = [*FIELDS]
+    changed[field] = value
+    with pytest.raises(EntryError):
+        decode(msgpack.packb(changed))
+
+
+def test_an_entry_that_ends_early_is_refused() -> None:
+    for length in range(len(FIELDS)):
+        with pytest.raises(EntryError):
+            decode(msgpack.packb(FIELDS[:length]))
+
+
+@given(ENTRIES, ENTRIES)
+def test_digests_tell_entries_apart(one: Entry, other: Entry) -> None:
+    assert (digest(encode(one)) == digest(encode(other))) == (one == other)

@@ -1,0 +1,324 @@
+"""The list directory: what is believed, what is never older, and what is left after a power cut at every step."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.validator.authority import Authority
+from tests.validator.forgetful_disk import ForgetfulDisk, PowerCut
+from tests.validator.list_making import ISSUED, KEYS, NOT_AFTER, PASS, SOMEBODY, Candidate, candidate, good
+from validator.lists import installed
+from validator.lists.deny_list import encode_deny_list
+from validator.lists.directory import install, installed_versions, version_in_force
+from validator.lists.errors import ListError
+from validator.lists.installed import InstalledLists, load
+from validator.lists.manifest import ListKind, Manifest
+from validator.model import ClockConfidence, Freshness, Instant, ListVersions
+
+KINDS = pytest.mark.parametrize("kind", list(ListKind))
+Offer = Callable[[ListKind, int], Manifest]
+
+
+def put(directory: Path, offered: Candidate) -> Manifest:
+    return install(directory, offered.sealed, offered.payload, KEYS, region="north")
+
+
+def works(lists: InstalledLists, kind: ListKind) -> bool:
+    """Whether the list of a kind answers what `good` put into it."""
+    version = lists.manifests[kind].version
+    match kind:
+        case ListKind.TRUST:
+            return lists.trust is not None and lists.trust.version == version
+        case ListKind.DENY:
+            return all(lists.denied(credential) for credential in (SOMEBODY, version.to_bytes(16)))
+        case ListKind.TICKETS:
+            return lists.products(SOMEBODY) == [PASS] and lists.horizon("gate-1") == (1, version)
+
+
+def version_of(lists: InstalledLists, kind: ListKind) -> int:
+    versions = {"trust": lists.versions.trust, "deny": lists.versions.deny, "tickets": lists.versions.tickets}
+    return versions[kind.value]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "lists"
+
+
+@pytest.fixture
+def offer(tmp_path: Path, directory: Path, authority: Authority) -> Offer:
+    """Makes a good list and installs it."""
+    return lambda kind, version: put(directory, good(tmp_path / "offered", kind, version, authority))
+
+
+class TestInstall:
+    def test_all_three_in_force(self, directory: Path, offer: Offer) -> None:
+        for version, kind in enumerate(ListKind, start=3):
+            assert offer(kind, version).version == version
+        lists = load(directory, KEYS)
+        assert lists.versions == ListVersions(trust=3, deny=4, tickets=5)
+        assert (lists.faults, lists.issued_floor_s) == ((), ISSUED)
+        assert all(works(lists, kind) for kind in ListKind)
+
+    @KINDS
+    def test_the_one_before_is_kept_and_no_other(self, directory: Path, offer: Offer, kind: ListKind) -> None:
+        for version in (1, 2, 5):
+            offer(kind, version)
+        assert installed_versions(directory, kind) == [5, 2]
+        assert sorted(path.name for path in (directory / kind).iterdir()) == ["2", "5", "current"]
+
+    @KINDS
+    @pytest.mark.parametrize("version", [1, 3, 4])
+    def test_never_older_and_never_twice(self, directory: Path, offer: Offer, kind: ListKind, version: int) -> None:
+        offer(kind, 4)
+        with pytest.raises(ListError, match="not newer than 4"):
+            offer(kind, version)
+        assert works(load(directory, KEYS), kind)
+
+    @pytest.mark.parametrize("spoil", ["payload", "length", "hash", "signer", "signature", "region", "absent"])
+    @KINDS
+    def test_a_bad_candidate_leaves_the_last_good_one(
+        self, tmp_path: Path, directory: Path, offer: Offer, authority: Authority, *, kind: ListKind, spoil: str
+    ) -> None:
+        offer(kind, 1)
+        before = sorted(directory.rglob("*"))
+        bad = good(tmp_path / "bad", kind, 2, authority)
+        region = "north"
+        match spoil:
+            case "payload":
+                bad.payload.write_bytes(bad.payload.read_bytes()[:-9] + bytes(8))
+                bad = candidate(bad.payload, kind, 2)
+            case "length":
+                bad.payload.write_bytes(bad.payload.read_bytes() + b"!")
+            case "hash":
+                bad.payload.write_bytes(b"!" + bad.payload.read_bytes()[1:])
+            case "signer":
+                bad = candidate(bad.payload, kind, 2, signer="somebody")
+            case "signature":
+                bad = candidate(bad.payload, kind, 2, key=Ed25519PrivateKey.generate())
+            case "region":
+                region = "south"
+            case "absent":
+                bad.payload.unlink()
+        with pytest.raises(ListError) as caught:
+            install(directory, bad.sealed, bad.payload, KEYS, region=region)
+        assert caught.value.where
+        assert caught.value.why
+        assert sorted(directory.rglob("*")) == before
+        lists = load(directory, KEYS)
+        assert (version_of(lists, kind), lists.faults) == (1, ())
+
+    def test_a_list_cannot_pass_for_another_kind(self, tmp_path: Path, directory: Path) -> None:
+        payload = tmp_path / "payload"
+        payload.write_bytes(encode_deny_list([]))
+        for kind in (ListKind.TRUST, ListKind.TICKETS):
+            with pytest.raises(ListError):
+                put(directory, candidate(payload, kind, 1))
+
+    def test_a_full_disk_is_a_list_error(self, directory: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+        offer(ListKind.DENY, 1)
+
+        def full(_descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(ListError, match="No space left"):
+                offer(ListKind.DENY, 2)
+        assert sorted(path.name for path in (directory / "deny").iterdir()) == ["1", "current"]
+        assert offer(ListKind.DENY, 2).version == 2
+
+
+class TestPowerCut:
+    @KINDS
+    @pytest.mark.parametrize("forgets", [False, True], ids=["keeps", "forgets"])
+    @pytest.mark.parametrize("before", [0, 1], ids=["first", "next"])
+    def test_old_or_new_never_neither(
+        self, tmp_path: Path, authority: Authority, kind: ListKind, before: int, *, forgets: bool
+    ) -> None:
+        old = [good(tmp_path / "offered", kind, version, authority) for version in range(1, before + 1)]
+        new = good(tmp_path / "offered", kind, before + 1, authority)
+        seen: set[int] = set()
+        step, done = 0, False
+        while not done:
+            directory = tmp_path / f"lists-{step}"
+            directory.mkdir()
+            for offered in old:
+                put(directory, offered)
+            disk = ForgetfulDisk(directory, cut_at=step)
+            with pytest.MonkeyPatch.context() as patch:
+                disk.attach(patch)
+                try:
+                    put(directory, new)
+                    done = True
+                except PowerCut:
+                    pass
+            if forgets:
+                disk.recover()
+            lists = load(directory, KEYS)
+            version = version_of(lists, kind)
+            seen.add(version)
+            assert version in ({before + 1} if done else {before, before + 1}), f"cut at step {step}"
+            assert version == 0 or works(lists, kind)
+            if version_in_force(directory, kind) != before + 1:
+                put(directory, new)
+            assert version_of(load(directory, KEYS), kind) == before + 1
+            assert not list(directory.rglob(".incoming*"))
+            step += 1
+        assert step > 8
+        assert seen == {before, before + 1}
+
+    def test_the_disk_does_forget(self, tmp_path: Path, authority: Authority) -> None:
+        """Without fsync the same disk loses a list that was reported as installed: the test above can fail."""
+        directory = tmp_path / "lists"
+        directory.mkdir()
+        disk = ForgetfulDisk(directory, syncs=False)
+        with pytest.MonkeyPatch.context() as patch:
+            disk.attach(patch)
+            put(directory, good(tmp_path / "offered", ListKind.DENY, 1, authority))
+        assert works(load(directory, KEYS), ListKind.DENY)
+        disk.recover()
+        assert load(directory, KEYS).deny is None
+
+
+class TestLoad:
+    def test_nothing_there(self, directory: Path) -> None:
+        lists = load(directory, KEYS)
+        assert lists.versions == ListVersions()
+        assert (lists.issued_floor_s, lists.faults, lists.horizon("gate-1")) == (0, (), (0, 0))
+        assert not lists.denied(SOMEBODY)
+        assert lists.products(SOMEBODY) == []
+
+    @KINDS
+    @pytest.mark.parametrize("spoil", ["payload", "manifest", "gone", "cut", "swapped"])
+    def test_a_spoilt_version_gives_way_to_the_one_before(
+        self, directory: Path, offer: Offer, kind: ListKind, spoil: str
+    ) -> None:
+        for version in (1, 2):
+            offer(kind, version)
+        home = directory / kind / "2"
+        match spoil:
+            case "payload":
+                content = (home / "payload").read_bytes()
+                (home / "payload").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            case "manifest":
+                (home / "manifest").write_bytes(b"")
+            case "gone":
+                shutil.rmtree(home)
+            case "cut":
+                os.truncate(home / "payload", 7)
+            case "swapped":
+                shutil.copy(directory / kind / "1" / "manifest", home / "manifest")
+        lists = load(directory, KEYS)
+        assert version_of(lists, kind) == 1
+        assert works(lists, kind)
+        [fault] = lists.faults
+        assert str(home) in str(fault)
+
+    @KINDS
+    @pytest.mark.parametrize("pointer", [None, b"", b"x", b"-1", b"\xff", b"9" * 5000])
+    def test_a_spoilt_pointer_is_reported_and_the_newest_serves(
+        self, directory: Path, offer: Offer, kind: ListKind, pointer: bytes | None
+    ) -> None:
+        for version in (1, 2):
+            offer(kind, version)
+        (directory / kind / "current").unlink()
+        if pointer is not None:
+            (directory / kind / "current").write_bytes(pointer)
+        lists = load(directory, KEYS)
+        assert version_of(lists, kind) == 2
+        assert [Path(fault.where).name for fault in lists.faults] == ["current"]
+        with pytest.raises(ListError, match="not newer"):
+            offer(kind, 1)
+        offer(kind, 2)
+        assert load(directory, KEYS).faults == ()
+
+    def test_a_publisher_that_is_no_longer_believed(self, directory: Path, offer: Offer) -> None:
+        offer(ListKind.DENY, 1)
+        lists = load(directory, {})
+        assert lists.deny is None
+        assert "is not known here" in str(lists.faults[0])
+
+    def test_pointers_tell_of_change_and_the_rest_is_taken_over(self, directory: Path, offer: Offer) -> None:
+        for kind in ListKind:
+            offer(kind, 1)
+        first = load(directory, KEYS)
+        assert not first.changed()
+        offer(ListKind.DENY, 2)
+        assert first.changed()
+        second = load(directory, KEYS, first)
+        assert not second.changed()
+        assert second.versions == ListVersions(trust=1, deny=2, tickets=1)
+        assert (second.trust is first.trust, second.tickets is first.tickets) == (True, True)
+        assert first.denied((1).to_bytes(16))  # what a tap began with stays as it was
+        assert second.denied((2).to_bytes(16))
+
+    def test_a_fault_is_remembered_with_the_list_that_is_taken_over(self, directory: Path, offer: Offer) -> None:
+        for version in (1, 2):
+            offer(ListKind.DENY, version)
+        (directory / "deny" / "2" / "payload").unlink()
+        first = load(directory, KEYS)
+        assert load(directory, KEYS, first).faults == first.faults != ()
+
+    def test_versions_that_change_hands_while_they_are_read(
+        self, directory: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        offer(ListKind.DENY, 1)
+
+        def overtaken(*args: Any) -> tuple[Manifest, Path]:
+            monkeypatch.undo()
+            offer(ListKind.DENY, 2)
+            offer(ListKind.DENY, 3)  # and 1 is gone
+            return installed.read_verified(*args)
+
+        monkeypatch.setattr(installed, "read_verified", overtaken)
+        lists = load(directory, KEYS)
+        assert (version_of(lists, ListKind.DENY), lists.faults) == (3, ())
+        assert lists.changed()
+
+    def test_a_newer_version_that_was_never_in_force_is_not_taken(
+        self, tmp_path: Path, directory: Path, offer: Offer, authority: Authority
+    ) -> None:
+        offer(ListKind.DENY, 1)
+        newer = good(tmp_path / "offered", ListKind.DENY, 2, authority)
+        home = directory / "deny" / "2"
+        home.mkdir()
+        (home / "manifest").write_bytes(newer.sealed)
+        shutil.copy(newer.payload, home / "payload")
+        assert version_of(load(directory, KEYS), ListKind.DENY) == 1
+
+    @pytest.mark.parametrize(
+        ("at_s", "expected"),
+        [
+            (NOT_AFTER, Freshness.FRESH),
+            (NOT_AFTER + 1, Freshness.GRACE),
+            (NOT_AFTER + 60, Freshness.GRACE),
+            (NOT_AFTER + 61, Freshness.STALE),
+        ],
+    )
+    def test_freshness(self, directory: Path, offer: Offer, at_s: int, expected: Freshness) -> None:
+        offer(ListKind.DENY, 1)
+        lists = load(directory, KEYS)
+        at = Instant(at_s * 1000 + 999, 0, bytes(8), ClockConfidence.NTP)
+        assert lists.freshness(ListKind.DENY, at, 60) is expected
+        assert lists.freshness(ListKind.TRUST, at, 60) is Freshness.MISSING
+
+
+@pytest.mark.slow
+def test_a_ticket_list_costs_no_memory(tmp_path: Path) -> None:
+    """Installed, loaded and asked in a fresh process, whose greatest resident size is bounded whatever the count."""
+    count = 1_000_000 if os.environ.get("PILET_SOAK") == "1" else 150_000
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.validator.many_tickets", str(tmp_path), str(count)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(done.stdout) < 90 * 1024
