@@ -122,7 +122,7 @@ def decode(payload: bytes) -> Entry:
         EntryError: The bytes are not an entry, or a field is out of its range.
     """
     try:
-        wire = msgspec.convert(msgpack.unpackb(payload), _Wire)
+        wire = msgspec.convert(msgpack.unpackb(payload), _Wire, builtin_types=(bytes,))
     except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise EntryError(f"not a journal entry: {error}") from None
     return Entry(

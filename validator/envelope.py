@@ -1,7 +1,7 @@
 """Signed envelopes: an opaque payload, who signed it, for what purpose, and an Ed25519 signature (RFC 8032).
 
-The signature covers ``pilet/1``, purpose, signer and payload, joined by zero bytes, so that bytes signed for one
-purpose are worthless for another. On the wire an envelope is a msgpack array
+The signature covers ``pilet/1``, purpose, signer and payload, joined by zero bytes (which neither purpose nor signer
+may hold), so that bytes signed for one purpose are worthless for another. On the wire an envelope is a msgpack array
 ``[1, purpose, signer, payload, signature]``.
 """
 
@@ -47,7 +47,7 @@ class EnvelopeForged(EnvelopeError):  # noqa: N818
 class _Wire(msgspec.Struct, array_like=True, frozen=True):
     version: int
     purpose: str
-    signer: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SIGNER_CHARS)]
+    signer: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SIGNER_CHARS, pattern=r"^[^\x00]+$")]
     payload: bytes
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
@@ -66,7 +66,13 @@ class Envelope:
 
 
 def seal(key: Ed25519PrivateKey, signer: str, purpose: Purpose, payload: bytes) -> bytes:
-    """Sign a payload and return the envelope's bytes."""
+    """Sign a payload and return the envelope's bytes.
+
+    Raises:
+        ValueError: The signer's name holds a zero byte.
+    """
+    if "\0" in signer:
+        raise ValueError(f"a signer's name may not hold a zero byte: {signer!r}")
     signature = key.sign(_signed_octets(purpose, signer, payload))
     return msgpack.packb([FORMAT, purpose.value, signer, payload, signature])
 
@@ -108,7 +114,7 @@ def claimed_signer(data: bytes) -> str:
 
 def _parse(data: bytes) -> _Wire:
     try:
-        wire = msgspec.convert(msgpack.unpackb(data), _Wire)
+        wire = msgspec.convert(msgpack.unpackb(data), _Wire, builtin_types=(bytes,))
     except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise EnvelopeMalformed(f"not a signed envelope: {error}") from None
     if wire.version != FORMAT:

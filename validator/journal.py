@@ -58,8 +58,9 @@ class Journal:
         vfs: str | None = None,
         synchronous: Synchronous = "FULL",
         checkpoint_pages: int = CHECKPOINT_PAGES,
+        born_s: int = 0,
     ) -> "Journal":
-        """Open a journal, or create it with a new random epoch.
+        """Open a journal, or create it with a new epoch.
 
         Args:
             path: The database; its folder exists and belongs to the validator.
@@ -68,13 +69,16 @@ class Journal:
             vfs: A registered SQLite VFS, or None for the operating system's.
             synchronous: ``FULL`` at a gate. ``NORMAL`` loses the last taps in a power cut.
             checkpoint_pages: Pages in the log from which `idle` copies them into the database.
+            born_s: Now, seconds since 1970 UTC: orders the epochs of a device whose journal is made anew.
 
         Raises:
             JournalError: It is damaged, another device's, another program's, or cannot be opened.
         """
         worker = _Worker("journal")
         try:
-            file = await worker.do(lambda: JournalFile(path, device, key, vfs=vfs, synchronous=synchronous))
+            file = await worker.do(
+                lambda: JournalFile(path, device, key, vfs=vfs, synchronous=synchronous, born_s=born_s)
+            )
         except BaseException:
             worker.stop()
             raise
@@ -87,7 +91,7 @@ class Journal:
 
     @property
     def epoch(self) -> int:
-        """48 random bits that name this life of the journal."""
+        """Names this life of the journal."""
         return self._file.life.epoch
 
     @property
@@ -96,9 +100,9 @@ class Journal:
         return self._file.head
 
     @property
-    def last_wall_ms(self) -> int:
-        """Wall time of the last entry in milliseconds since 1970 UTC, 0 before the first: part of the time floor."""
-        return self._file.last_wall_ms
+    def floor_ms(self) -> int:
+        """A time that has certainly passed by the last entry, milliseconds since 1970 UTC; 0 where none is known."""
+        return self._file.floor_ms
 
     async def settle(self, credential_id: bytes | None, decide: Decide) -> Recorded:
         """Let a tap be decided, and record it with what it takes, in one transaction; returns after the commit.

@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from validator import entry
 from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
-from validator.model import Outcome, Tap, Use
+from validator.model import ClockConfidence, Outcome, Tap, Use
 
 APPLICATION_ID = 0x50494C54
 """``PILT``: tells a journal from any other SQLite file."""
 SCHEMA_VERSION = 1
-EPOCH_BITS = 48
+EPOCH_RANDOM_BITS = 16
+"""Low bits of an epoch; above them is the second in which the journal was born."""
 PRUNE_BATCH = 500
 """Entries dropped in one transaction, so that a tap never waits for a long one."""
 
@@ -40,7 +41,7 @@ Decide = Callable[[Sequence[Use]], Tap]
 
 # The tables are STRICT, so that the database vouches for the types of its rows.
 _UseRow = tuple[int, int, int, int, bytes, str, int, int, int, int | None]
-_EntryRow = tuple[int, int, bytes, bytes]
+_EntryRow = tuple[int, bytes, bytes]
 
 _SCHEMA = """
 CREATE TABLE life (
@@ -117,7 +118,7 @@ class Life:
     Attributes:
         device: Id of the device.
         public_key: Ed25519 public key of the device, 32 bytes.
-        epoch: 48 random bits, made with the database.
+        epoch: Made with the database; a later one of the same device is greater, as far as its clock was right.
     """
 
     device: str
@@ -152,12 +153,19 @@ class JournalFile:
     Attributes:
         life: Device, key and epoch.
         head: Sequence number of the last entry, 0 before the first.
-        last_wall_ms: Wall time of the last entry in milliseconds, 0 before the first.
+        floor_ms: A time that has certainly passed by the last entry, milliseconds since 1970 UTC; 0 if none is known.
         wal_pages: Pages in the write-ahead log after the last commit.
     """
 
     def __init__(
-        self, path: Path, device: str, key: Ed25519PrivateKey, *, vfs: str | None, synchronous: Synchronous
+        self,
+        path: Path,
+        device: str,
+        key: Ed25519PrivateKey,
+        *,
+        vfs: str | None,
+        synchronous: Synchronous,
+        born_s: int = 0,
     ) -> None:
         """Open or create a journal and check its tail.
 
@@ -167,14 +175,16 @@ class JournalFile:
             key: The key that signs its entries.
             vfs: A registered SQLite VFS, or None for the operating system's.
             synchronous: ``FULL`` at a gate. ``NORMAL`` loses the last taps in a power cut.
+            born_s: Now, seconds since 1970 UTC: orders the epochs of a device whose journal is made anew.
 
         Raises:
             JournalError: It is damaged, another device's, another program's, or cannot be opened.
         """
+        self._born_s = born_s
         self._path, self._device, self._key = path, device, key
         self._synchronous = synchronous
         self.head = 0
-        self.last_wall_ms = 0
+        self.floor_ms = 0
         self.wal_pages = 0
         if apsw.SQLITE_VERSION_NUMBER < OLDEST_SQLITE:
             raise JournalError(path, f"SQLite {apsw.sqlitelibversion()} is too old", "install apsw 3.51.3 or newer")
@@ -211,7 +221,7 @@ class JournalFile:
                 raise ValueError("a tap may only spend products of the credential whose uses were counted")
             with explaining(self._path):
                 seq = self._append(tap)
-        self.head, self.last_wall_ms = seq, tap.at.wall_ms
+        self.head, self.floor_ms = seq, _certain_ms(tap)
         return seq, tap
 
     def ratify(self, seq: int) -> None:
@@ -292,7 +302,11 @@ class JournalFile:
             self._db.execute(_SCHEMA)
             self._db.execute(
                 "INSERT INTO life VALUES (1, ?, ?, ?)",
-                (self._device, self._key.public_key().public_bytes_raw(), secrets.randbits(EPOCH_BITS)),
+                (
+                    self._device,
+                    self._key.public_key().public_bytes_raw(),
+                    self._born_s << EPOCH_RANDOM_BITS | secrets.randbits(EPOCH_RANDOM_BITS),
+                ),
             )
             self._db.pragma("application_id", APPLICATION_ID)
             self._db.pragma("user_version", SCHEMA_VERSION)
@@ -309,12 +323,12 @@ class JournalFile:
 
     def _check_tail(self) -> None:
         """Check the last entry whole, and the numbers and links of those before it as far as one look reaches."""
-        rows = self._db.execute("SELECT seq, wall_ms, digest, envelope FROM entry ORDER BY seq DESC LIMIT ?", (_TAIL,))
+        rows = self._db.execute("SELECT seq, digest, envelope FROM entry ORDER BY seq DESC LIMIT ?", (_TAIL,))
         tail = cast("list[_EntryRow]", rows.fetchall())
         if not tail:
             return
         keys = {self._device: Ed25519PublicKey.from_public_bytes(self.life.public_key)}
-        seq, wall_ms, digest, sealed = tail[0]
+        seq, digest, sealed = tail[0]
         try:
             payload = open_envelope(sealed, Purpose.TAP, keys).payload
             last = entry.decode(payload)
@@ -322,11 +336,11 @@ class JournalFile:
             raise JournalError(self._path, f"entry {seq} is damaged ({error})", _NEW_EPOCH) from error
         if (last.epoch, last.seq, entry.digest(payload)) != (self.life.epoch, seq, digest):
             raise JournalError(self._path, f"entry {seq} is not the one that was written there", _NEW_EPOCH)
-        if len(tail) > 1 and last.previous != tail[1][2]:
+        if len(tail) > 1 and last.previous != tail[1][1]:
             raise JournalError(self._path, f"entry {seq} does not follow entry {tail[1][0]}", _NEW_EPOCH)
         if seq - tail[-1][0] != len(tail) - 1:
             raise JournalError(self._path, f"an entry is missing among the last {len(tail)}", _NEW_EPOCH)
-        self.head, self.last_wall_ms = seq, wall_ms
+        self.head, self.floor_ms = seq, _certain_ms(last.tap)
 
     def _uses(self, credential_id: bytes | None) -> list[Use]:
         if credential_id is None:
@@ -385,3 +399,8 @@ class JournalFile:
 def _use(row: _UseRow) -> Use:
     seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers = row
     return Use(seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, bool(ratified), recovers)
+
+
+def _certain_ms(tap: Tap) -> int:
+    """Return a tap's wall time if it has certainly passed: a battery clock that nobody checked may have been ahead."""
+    return 0 if tap.at.confidence is ClockConfidence.RTC else tap.at.wall_ms

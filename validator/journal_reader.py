@@ -48,7 +48,7 @@ class JournalReader:
 
     @property
     def epoch(self) -> int:
-        """48 random bits that name this life of the journal."""
+        """Names this life of the journal."""
         self._follow()
         return self._life.epoch
 

@@ -54,10 +54,12 @@ async def serve(
     keys = config.publisher_keys()
     lists = installed.load(config.lists, keys)
     clock = clock_of(config, lists.issued_floor_s * 1000)
-    journal = await Journal.open(config.journal, config.file.device, config.device_private_key())
+    journal = await Journal.open(
+        config.journal, config.file.device, config.device_private_key(), born_s=clock.now().wall_s
+    )
     cards = KnownCardStore.open(config.known_cards, lists.versions.trust)
     try:
-        clock.raise_floor(journal.last_wall_ms)
+        clock.raise_floor(journal.floor_ms)
         progress = Progress({READER: READER_DEADLINE_S, JOURNAL: JOURNAL_DEADLINE_S}, time.monotonic())
         progress.rests(JOURNAL)
         station = Station(reader, gate, journal, cards, clock, place_of(config), lists, progress, on_tap)

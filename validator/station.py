@@ -36,6 +36,8 @@ REOPEN_FIRST_S = 0.2
 REOPEN_LONGEST_S = 5.0
 SHOW_S = 0.7
 """How long a signal stays at least, for a passenger who pulls the card away quickly."""
+AGAIN_S = 0.3
+"""How long a card that is still there may take to be activated for a second try."""
 HOLD_OFF_S = 0.2
 """After "present again" the reader rests this long, so that a card half in the field does not fill the journal."""
 
@@ -151,7 +153,7 @@ class Station:
         while True:
             medium = await self._next_medium()
             try:
-                await self._tap(medium)
+                medium = await self._tap(medium)
             except (JournalError, ListError) as error:
                 # What is not recorded does not open: the passenger sees a fault, and the next tap tries again.
                 await self.gate.show(Signal.FAULT)
@@ -174,10 +176,15 @@ class Station:
         await asyncio.sleep(max(0.0, left_s))
         await self.gate.show(Signal.READY)
 
-    async def _tap(self, medium: Medium) -> None:
+    async def _tap(self, medium: Medium) -> Medium:
+        """Serve one tap, and return the medium as it was last activated."""
         watch = _Stopwatch(medium)
         at, lists, traffic = self.clock.now(), self.lists, Traffic()
         who, proof = await self._authenticate(medium, lists, at, traffic, watch)
+        if _torn(who) and (again := await self._activate_again(medium)) is not None:
+            medium = again
+            watch.follow(medium)
+            who, proof = await self._authenticate(medium, lists, at, traffic, watch)
         self.progress.moved(JOURNAL, time.monotonic())
         try:
             recorded = await self.journal.settle(who.credential_id, lambda uses: self._decide(who, lists, at, uses))
@@ -188,7 +195,7 @@ class Station:
         watch.lap("settle")
         await self.gate.show(signal)
         watch.lap("signal")
-        card_ms = medium.card_s * 1000
+        card_ms = watch.card_ms
 
         # The rest need not happen before the passenger sees the signal.
         ratified = tap.outcome is Outcome.GRANT and await medium.present()
@@ -200,6 +207,17 @@ class Station:
         self.on_tap(TapReport(recorded.seq, tap, signal, ratified, technology, traffic, card_ms, watch.stages_ms))
         if signal is Signal.PRESENT_AGAIN:
             await asyncio.sleep(HOLD_OFF_S)
+        return medium
+
+    async def _activate_again(self, medium: Medium) -> Medium | None:
+        """A transmission broke and the card is still there: one more try with a fresh challenge, in the same tap."""
+        if not await medium.present():
+            return None
+        try:
+            async with asyncio.timeout(AGAIN_S):
+                return await self.reader.wait()
+        except TimeoutError:
+            return None
 
     async def _authenticate(
         self, medium: Medium, lists: InstalledLists, at: Instant, traffic: Traffic, watch: "_Stopwatch"
@@ -272,14 +290,33 @@ class _Stopwatch:
 
     def __init__(self, medium: Medium) -> None:
         self._medium = medium
-        self._mark = time.perf_counter()
-        self._card_mark = medium.card_s
+        self._before_s = 0.0
+        self._mark_s = time.perf_counter()
+        self._card_mark_s = medium.card_s
         self.stages_ms: dict[str, float] = {}
 
+    @property
+    def card_ms(self) -> float:
+        """Milliseconds spent waiting for the card so far, activations included."""
+        return self._card_s() * 1000
+
+    def follow(self, medium: Medium) -> None:
+        """Go on with the same card, activated anew."""
+        self._before_s += self._medium.card_s
+        self._medium = medium
+
     def lap(self, stage: str) -> None:
-        now, card = time.perf_counter(), self._medium.card_s
-        self.stages_ms[stage] = (now - self._mark - (card - self._card_mark)) * 1000
-        self._mark, self._card_mark = now, card
+        now_s, card_s = time.perf_counter(), self._card_s()
+        own_s = now_s - self._mark_s - (card_s - self._card_mark_s)
+        self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + own_s * 1000
+        self._mark_s, self._card_mark_s = now_s, card_s
+
+    def _card_s(self) -> float:
+        return self._before_s + self._medium.card_s
+
+
+def _torn(who: Identity | Refusal) -> bool:
+    return isinstance(who, Refusal) and who.reason is Reason.PRESENT_AGAIN
 
 
 def _signal(tap: Tap) -> Signal:

@@ -24,6 +24,7 @@ from validator.journal import Journal
 from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardStore
 from validator.lists import installed
+from validator.lists.directory import PublisherKeys
 from validator.model import Product, ProductKind
 from validator.service import clock_of, place_of
 from validator.station import JOURNAL, READER, Station, TapReport
@@ -94,7 +95,7 @@ class Lane:
         self.depot.publish(issuers or [self.issuer], revoked or [], self.now)
         self.station.adopt(installed.load(self.depot.state / "lists", self._keys(), self.station.lists))
 
-    def _keys(self) -> installed.PublisherKeys:
+    def _keys(self) -> PublisherKeys:
         return gate_file.load(self.depot.gate_toml).publisher_keys()
 
     async def tap(

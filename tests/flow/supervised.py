@@ -42,12 +42,16 @@ class Supervised:
         self.process.wait()
         self.kills += 1
 
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def wait(self, timeout: float) -> int:
         assert self.process is not None
         return self.process.wait(timeout)
 
     def stop(self) -> None:
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None or not self.running:
             return
         self.process.terminate()
         try:

@@ -1,5 +1,6 @@
 """Real processes, killed at any moment: what the journal has, the ledger has, once."""
 
+import asyncio
 import os
 import signal
 import time
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from backend_sync import wire
 from backend_sync.cursor import CursorFile
 from backend_sync.ledger import Ledger, Sale
+from backend_sync.mqtt import Broker, connect
 from backend_sync.reconcile import reconcile
 from backend_sync.schema import TAP
-from tests.backend_sync.brokers import free_port, mosquitto_command
-from tests.backend_sync.gate import CREDENTIAL, DAWN_MS, key_of, purse
+from backend_sync.wire import TapBatch
+from tests.backend_sync.brokers import free_port, listening, mosquitto_command
+from tests.backend_sync.gate import CREDENTIAL, DAWN_MS, GateJournal, key_of, purse
 from tests.flow.backend_process import CRASHES, DEVICE
 from tests.flow.supervised import Supervisor, python
 from validator.journal_file import JournalError
@@ -118,6 +122,24 @@ def test_ingest_that_dies_at_a_certain_line_loses_and_doubles_nothing(site: Site
     until(lambda: site.acknowledged() == site.head(), 30, lambda: logs(site))
     site.processes.processes["ingest"].stop()
     site.assert_whole()
+
+
+async def test_the_broker_keeps_what_ingest_had_not_committed(site: Site) -> None:
+    journal = GateJournal(DEVICE).fill(10)
+    batch = wire.encode(TapBatch(device=DEVICE, epoch=journal.epoch, head=10, entries=journal.envelopes))
+    site.start_broker()
+    await listening(site.port)
+    site.start("ingest", "before-the-commit")
+    dying = site.processes.processes["ingest"]
+    async with connect(Broker("127.0.0.1", site.port), DEVICE, clean_session=True) as link:
+        while dying.running:
+            await link.publish(wire.tap_up(DEVICE), batch)
+            await asyncio.sleep(0.1)
+    site.start("ingest")
+    with Ledger.open(site.ledger_url) as ledger:
+        async with asyncio.timeout(20):
+            while ledger.horizons() != {DEVICE: (journal.epoch, 10)}:  # noqa: ASYNC110 - another process fills it
+                await asyncio.sleep(0.05)
 
 
 @pytest.mark.slow

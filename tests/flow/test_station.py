@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backend_sync.demo.issuer import CardKey, Issuer
 from hardware.gate import Signal
-from hardware.medium import Medium, ReaderGone, Technology
+from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology
 from hardware.virtual.air import AirCard
 from hardware.virtual.chip import Answer
 from hardware.virtual.piv import PivChip
@@ -198,6 +198,72 @@ async def test_a_dead_reader_shows_fault_and_is_opened_again(tmp_path: Path) -> 
         assert lane.gate.shown.count(Signal.FAULT) == 3
         assert lane.gate.shown[-1] is Signal.READY
         assert Signal.GRANT not in lane.gate.shown
+
+
+class FlakyMedium:
+    """A card at the edge of the field: one activation breaks off, though the card stays where it is."""
+
+    target = Target(Technology.TYPE_A, b"\x08\x01\x02\x03", b"")
+    card_s = 0.001
+
+    def __init__(self, chip: PivChip, *, breaks: bool) -> None:
+        self._chip, self._breaks = chip, breaks
+
+    async def transceive(self, apdu: bytes) -> bytes:
+        if self._breaks:
+            raise MediumLost("nfcpy:flaky", "garbled beyond repair")
+        response = self._chip.process(apdu).response
+        assert response is not None
+        return response
+
+    async def present(self) -> bool:
+        return True
+
+    async def removed(self) -> None:
+        pass
+
+
+class FlakyReader:
+    name = "nfcpy:flaky"
+    polls = 0
+
+    def __init__(self) -> None:
+        self.media: asyncio.Queue[FlakyMedium] = asyncio.Queue()
+
+    async def open(self) -> None:
+        pass
+
+    async def wait(self) -> Medium:
+        return await self.media.get()
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("breaks", "reason", "card_ms"),
+    [
+        ([False], Reason.VALID, 1.0),
+        ([True, False], Reason.VALID, 2.0),
+        ([True, True], Reason.PRESENT_AGAIN, 2.0),
+        ([True], Reason.PRESENT_AGAIN, 1.0),
+    ],
+)
+async def test_a_broken_transmission_is_tried_once_more_while_the_card_is_there(
+    tmp_path: Path, breaks: list[bool], reason: Reason, card_ms: float
+) -> None:
+    reader = FlakyReader()
+    async with open_lane(tmp_path, reader) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        assert card.certificate is not None
+        chip = PivChip(card.key, card.certificate)
+        for each in breaks:
+            reader.media.put_nowait(FlakyMedium(chip, breaks=each))
+        report = await asyncio.wait_for(lane.reports.get(), LIMIT_S)
+        assert (report.seq, report.tap.reason) == (1, reason)
+        assert report.card_ms == pytest.approx(card_ms), "every activation counts"
 
 
 async def test_what_cannot_be_recorded_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

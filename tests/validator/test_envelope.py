@@ -84,3 +84,19 @@ def repacked(changes: dict[str, object]) -> bytes:
 def test_whose_fault_it_is(changes: dict[str, object], error: type[EnvelopeError]) -> None:
     with pytest.raises(error):
         open_envelope(repacked(changes), Purpose.TAP, KEYS)
+
+
+def test_text_in_place_of_octets_is_malformed() -> None:
+    sealed = msgpack.packb([1, "tap", "gate-1", "text", bytes(64)])
+    with pytest.raises(EnvelopeMalformed):
+        open_envelope(sealed, Purpose.TAP, {})
+
+
+def test_a_signer_cannot_take_over_the_beginning_of_a_payload() -> None:
+    key = Ed25519PrivateKey.generate()
+    _, _, _, _, signature = cast("list[bytes]", msgpack.unpackb(seal(key, "gate", Purpose.TAP, b"1\0x")))
+    moved = msgpack.packb([1, "tap", "gate\0001", b"x", signature])
+    with pytest.raises(EnvelopeMalformed):
+        open_envelope(moved, Purpose.TAP, {"gate\0001": key.public_key()})
+    with pytest.raises(ValueError, match="zero byte"):
+        seal(key, "gate\0001", Purpose.TAP, b"x")

@@ -78,7 +78,7 @@ async def test_entries_are_numbered_chained_and_signed(journal: Journal, path: P
     taps = [denial(0), ride(1), denial(2), ride(3)]
     for number, tap in enumerate(taps, start=1):
         assert await settle(journal, tap) == Recorded(number, tap)
-    assert (journal.head, journal.last_wall_ms, journal.device) == (4, taps[-1].at.wall_ms, DEVICE)
+    assert (journal.head, journal.floor_ms, journal.device) == (4, taps[-1].at.wall_ms, DEVICE)
     with closing(JournalReader(path)) as reader:
         assert (reader.device, reader.epoch, reader.head()) == (DEVICE, journal.epoch, 4)
         sealed = reader.entries_after(0, 10)
@@ -104,7 +104,7 @@ async def test_everything_is_there_after_closing_and_opening_again(path: Path) -
     uses = await uses_of(first, CARD)
     await first.close()
     again = await Journal.open(path, DEVICE, KEY)
-    assert (again.epoch, again.head, again.last_wall_ms) == (first.epoch, 1, ride(1).at.wall_ms)
+    assert (again.epoch, again.head, again.floor_ms) == (first.epoch, 1, ride(1).at.wall_ms)
     assert await uses_of(again, CARD) == uses
     assert (await settle(again, denial(2))).seq == 2
     await again.close()
@@ -467,3 +467,25 @@ async def test_pruning_keeps_uses_that_the_ticket_list_does_not_know_or_that_are
     assert [use.seq for use in await uses_of(journal, CARD)] == [2, 3, 4]
     await journal.prune(0, START_MS + 2 * MINUTE_MS, 4)
     assert [use.seq for use in await uses_of(journal, CARD)] == [3, 4]
+
+
+async def test_a_journal_made_anew_has_a_greater_epoch(tmp_path: Path) -> None:
+    epochs = []
+    for born_s in (1_790_000_000, 1_790_000_001):
+        journal = await Journal.open(tmp_path / f"{born_s}.db", DEVICE, KEY, born_s=born_s)
+        epochs.append(journal.epoch)
+        await journal.close()
+    assert epochs[0] < epochs[1] < 2**48
+
+
+async def test_a_battery_clock_that_was_ahead_does_not_raise_the_floor(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    ahead = ride(1)
+    ahead = replace(ahead, at=replace(ahead.at, confidence=ClockConfidence.RTC))
+    journal = await Journal.open(path, DEVICE, KEY)
+    await journal.settle(ahead.credential_id, lambda _uses: ahead)
+    assert journal.floor_ms == 0
+    await journal.close()
+    again = await Journal.open(path, DEVICE, KEY)
+    assert (again.head, again.floor_ms) == (1, 0)
+    await again.close()

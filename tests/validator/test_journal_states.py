@@ -83,7 +83,7 @@ class JournalStates(RuleBasedStateMachine):
         path = self.folder / f"life-{self.lives}" / "journal.db"
         path.parent.mkdir(exist_ok=True)
         file = JournalFile(path, "gate-1", KEY, vfs=None, synchronous="NORMAL")
-        self.path, self.floor = path, TimeFloor(file.last_wall_ms, self.mono_ms)
+        self.path, self.floor = path, TimeFloor(file.floor_ms, self.mono_ms)
         return file
 
     def now(self) -> Instant:

@@ -16,7 +16,7 @@ from tests.validator.forgetful_disk import ForgetfulDisk, PowerCut
 from tests.validator.list_making import ISSUED, KEYS, NOT_AFTER, PASS, SOMEBODY, Candidate, candidate, good
 from validator.lists import installed
 from validator.lists.deny_list import encode_deny_list
-from validator.lists.directory import install, installed_versions, version_in_force
+from validator.lists.directory import install, installed_versions, read_verified, version_in_force
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind, Manifest
@@ -276,7 +276,7 @@ class TestLoad:
             monkeypatch.undo()
             offer(ListKind.DENY, 2)
             offer(ListKind.DENY, 3)  # and 1 is gone
-            return installed.read_verified(*args)
+            return read_verified(*args)
 
         monkeypatch.setattr(installed, "read_verified", overtaken)
         lists = load(directory, KEYS)

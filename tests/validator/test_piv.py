@@ -137,12 +137,14 @@ class TestStranger:
             (tlv("70", b"0") + tlv("FE", b"\x01"), "error detection"),
             (tlv("70", b"no certificate"), "not a certificate"),
             (tlv("70", b"no gzip") + tlv("71", b"\x01"), "not gzip"),
-            (tlv("70", gzip.compress(b"0")[:-1]) + tlv("71", b"\x01"), "cut short"),
-            (tlv("70", gzip.compress(b"0") + b"!") + tlv("71", b"\x01"), "follow"),
+            (tlv("70", gzip.compress(b"0", mtime=0)[:-1]) + tlv("71", b"\x01"), "cut short"),
+            (tlv("70", gzip.compress(b"0", mtime=0) + b"!") + tlv("71", b"\x01"), "follow"),
             (tlv("70", zlib.compress(b"0")) + tlv("71", b"\x01"), "not gzip"),
-            (tlv("70", gzip.compress(bytes(50_000_000))[:4096]) + tlv("71", b"\x01"), "larger than"),
-            (tlv("70", gzip.compress(bytes(8193))) + tlv("71", b"\x01"), "larger than"),
+            (tlv("70", gzip.compress(bytes(50_000_000), mtime=0)[:4096]) + tlv("71", b"\x01"), "larger than"),
+            (tlv("70", gzip.compress(bytes(8193), mtime=0)) + tlv("71", b"\x01"), "larger than"),
         ],
+        # Not the octets: gzip writes the time into them, and two workers would disagree on a test's name.
+        ids=lambda value: value if isinstance(value, str) else "",
     )
     def test_a_bad_container_is_malformed(self, inside: bytes, why: str) -> None:
         card = ScriptedCard(card_key(KeyAlgorithm.P256), tlv("53", inside))
@@ -269,9 +271,16 @@ class TestHostileCard:
         flip=st.integers(1, 255),
     )
     def test_one_spoilt_answer_ends_in_a_proof_or_a_profile_error(
-        self, authority: Authority, algorithm: KeyAlgorithm, spoilt: int, position: int, flip: int, *, known: bool
+        self,
+        issued: dict[KeyAlgorithm, bytes],
+        algorithm: KeyAlgorithm,
+        spoilt: int,
+        position: int,
+        flip: int,
+        *,
+        known: bool,
     ) -> None:
-        card = card_of(authority, algorithm)
+        card = ScriptedCard(card_key(algorithm), container(issued[algorithm]))
 
         def process(command: bytes) -> bytes:
             answer = bytearray(card.process(command))

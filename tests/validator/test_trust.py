@@ -1,7 +1,5 @@
-"""Trust: each reason told apart, on a miss and on a hit; and no bytes that are trusted by mistake."""
+"""Trust, what does not change from tap to tap: possession, issuer, purpose, key; each on a miss and on a hit."""
 
-import datetime as dt
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -21,80 +19,24 @@ from tests.validator.authority import (
     SINCE,
     UNTIL,
     Authority,
-    CardPrivateKey,
     Extension,
     card_key,
     for_issuers,
     seconds,
     usage,
 )
+from tests.validator.judging import MESSAGE, again, believed, instant, nobody, prove, reason_of, sign
 from validator.certificates import credential_id, spki_of
 from validator.model import (
     Assurance,
-    CardProof,
-    ClockConfidence,
-    Identity,
-    Instant,
     KeyAlgorithm,
     Reason,
-    Refusal,
 )
 from validator.trust import judge
 from validator.trust_store import TrustStore
 
-MESSAGE = b"a challenge that is fresh in every test that matters"
 ALL = pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
 BOTH_WAYS = pytest.mark.parametrize("hit", [False, True], ids=["miss", "hit"])
-
-
-def instant(when: dt.datetime = NOW, confidence: ClockConfidence = ClockConfidence.NTP) -> Instant:
-    return Instant(seconds(when) * 1000, 5_000, bytes(8), confidence)
-
-
-def sign(key: CardPrivateKey, message: bytes = MESSAGE) -> bytes:
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-    return key.sign(message, ec.ECDSA(hashes.SHA256() if key.key_size == 256 else hashes.SHA384()))
-
-
-def nobody(_credential_id: bytes) -> bool:
-    return False
-
-
-def prove(
-    certificate: bytes, algorithm: KeyAlgorithm = KeyAlgorithm.P256, *, signature: bytes | None = None
-) -> CardProof:
-    return CardProof(
-        profile="piv",
-        assurance=Assurance.CHIP,
-        challenge=MESSAGE,
-        signature=sign(card_key(algorithm)) if signature is None else signature,
-        algorithm=algorithm,
-        block_id=bytes(32),
-        certificate=certificate,
-        known=None,
-    )
-
-
-def believed(verdict: Identity | Refusal) -> Identity:
-    assert isinstance(verdict, Identity), verdict
-    return verdict
-
-
-def again(proof: CardProof, store: TrustStore, at: Instant | None = None) -> CardProof:
-    """The same card at its next tap, with the verdict of the first in the cache."""
-    known = believed(judge(proof, store, nobody, at or instant())).known
-    return replace(proof, certificate=None, known=known)
-
-
-def reason_of(
-    proof: CardProof,
-    store: TrustStore,
-    at: Instant | None = None,
-    denied: Callable[[bytes], bool] = nobody,
-) -> Reason | None:
-    verdict = judge(proof, store, denied, at or instant())
-    return verdict.reason if isinstance(verdict, Refusal) else None
 
 
 @pytest.fixture(scope="module")
@@ -354,211 +296,3 @@ class TestKeys:
     def test_an_authority_may_use_sha384(self, authority: Authority, store: TrustStore) -> None:
         certificate = authority.issue(card_key(KeyAlgorithm.P256), digest=hashes.SHA384())
         assert reason_of(prove(certificate), store) is None
-
-
-class TestDates:
-    @BOTH_WAYS
-    @pytest.mark.parametrize("confidence", list(ClockConfidence))
-    @pytest.mark.parametrize(
-        ("shift", "early", "late"), [(-1, True, False), (0, False, False), (1, False, False)], ids=["-1", "0", "1"]
-    )
-    def test_the_first_second(
-        self,
-        authority: Authority,
-        store: TrustStore,
-        confidence: ClockConfidence,
-        shift: int,
-        *,
-        early: bool,
-        late: bool,
-        hit: bool,
-    ) -> None:
-        proof = prove(authority.issue(card_key(KeyAlgorithm.P256), since=NOW))
-        if hit:
-            proof = again(proof, store)
-        verdict = judge(proof, store, nobody, instant(NOW + dt.timedelta(seconds=shift), confidence))
-        if early and confidence is not ClockConfidence.FLOOR:
-            assert isinstance(verdict, Refusal)
-            assert verdict.reason is Reason.CERTIFICATE_NOT_YET_VALID
-            assert verdict.credential_id is not None
-        else:
-            assert believed(verdict).early is early
-        assert not late
-
-    @BOTH_WAYS
-    @pytest.mark.parametrize("confidence", list(ClockConfidence))
-    def test_the_last_second(
-        self, authority: Authority, store: TrustStore, confidence: ClockConfidence, *, hit: bool
-    ) -> None:
-        """What is expired by a clock that lags has expired."""
-        proof = prove(authority.issue(card_key(KeyAlgorithm.P256), until=NOW))
-        if hit:
-            proof = again(proof, store, instant(NOW - DAY))
-        second = dt.timedelta(seconds=1)
-        assert reason_of(proof, store, instant(NOW, confidence)) is None
-        assert reason_of(proof, store, instant(NOW + second, confidence)) is Reason.CERTIFICATE_EXPIRED
-
-    @BOTH_WAYS
-    @pytest.mark.parametrize("depth", [0, 1], ids=["intermediate", "anchor"])
-    def test_an_issuer_that_has_expired(self, depth: int, *, hit: bool) -> None:
-        root = Authority.root(until=NOW if depth else UNTIL)
-        middle = root.subordinate("Middle", until=UNTIL if depth else NOW)
-        store = TrustStore(1, [root.certificate], [middle.certificate])
-        proof = prove(middle.issue(card_key(KeyAlgorithm.P256)))
-        if hit:
-            proof = again(proof, store, instant(NOW - DAY))
-        assert reason_of(proof, store, instant(NOW)) is None
-        assert reason_of(proof, store, instant(NOW + DAY)) is Reason.CERTIFICATE_EXPIRED
-
-    def test_an_issuer_that_is_not_valid_yet(self) -> None:
-        root = Authority.root(since=NOW)
-        store = TrustStore(1, [root.certificate])
-        proof = prove(root.issue(card_key(KeyAlgorithm.P256)))
-        before = NOW - DAY
-        assert reason_of(proof, store, instant(before)) is Reason.CERTIFICATE_NOT_YET_VALID
-        assert believed(judge(proof, store, nobody, instant(before, ClockConfidence.FLOOR))).early
-
-    def test_an_old_issuer_does_not_hide_its_successor(self) -> None:
-        old, new = Authority.root(until=NOW - DAY), Authority.root()
-        store = TrustStore(1, [old.certificate, new.certificate])
-        assert reason_of(prove(new.issue(card_key(KeyAlgorithm.P256))), store) is None
-        assert reason_of(prove(old.issue(card_key(KeyAlgorithm.P256))), store) is Reason.CERTIFICATE_EXPIRED
-
-    def test_dates_that_no_chain_ever_shared(self) -> None:
-        root = Authority.root(until=NOW - 10 * DAY)
-        proof = prove(root.issue(card_key(KeyAlgorithm.P256), since=NOW - DAY))
-        assert reason_of(proof, TrustStore(1, [root.certificate])) is Reason.UNTRUSTED_ISSUER
-
-    def test_dates_do_not_mask_what_weighs_more(self, authority: Authority, store: TrustStore) -> None:
-        key = card_key(KeyAlgorithm.P256)
-        expired = authority.issue(key, until=NOW - DAY)
-        assert reason_of(prove(expired), store) is Reason.CERTIFICATE_EXPIRED
-        assert reason_of(prove(expired), store, denied=lambda _id: True) is Reason.REVOKED
-        assert reason_of(prove(authority.issue(key, until=NOW - DAY, extensions=())), store) is Reason.WRONG_KEY_USAGE
-        stranger = Authority.root("Stranger").issue(key, until=NOW - DAY)
-        assert reason_of(prove(stranger), store) is Reason.UNTRUSTED_ISSUER
-        clone = prove(expired, signature=sign(card_key(KeyAlgorithm.P256, 1)))
-        assert reason_of(clone, store) is Reason.WRONG_SIGNATURE
-
-    @given(
-        leaf=st.tuples(st.integers(0, 20), st.integers(0, 20)),
-        issuer=st.tuples(st.integers(0, 20), st.integers(0, 20)),
-        day=st.integers(-1, 21),
-        confidence=st.sampled_from(ClockConfidence),
-    )
-    def test_whoever_is_believed_is_in_date_with_all_issuers(
-        self, leaf: tuple[int, int], issuer: tuple[int, int], day: int, confidence: ClockConfidence
-    ) -> None:
-        def window(days: tuple[int, int]) -> tuple[dt.datetime, dt.datetime]:
-            return NOW + min(days) * DAY, NOW + max(days) * DAY
-
-        since, until = window(issuer)
-        root = Authority.root(since=since, until=until)
-        since, until = window(leaf)
-        certificate = root.issue(card_key(KeyAlgorithm.P256), since=since, until=until)
-        at = instant(NOW + day * DAY, confidence)
-        reason = reason_of(prove(certificate), TrustStore(1, [root.certificate]), at)
-        first, last = max(min(leaf), min(issuer)), min(max(leaf), max(issuer))
-        if first > last:
-            expected: Reason | None = Reason.UNTRUSTED_ISSUER
-        elif day > last:
-            expected = Reason.CERTIFICATE_EXPIRED
-        elif day < first and confidence is not ClockConfidence.FLOOR:
-            expected = Reason.CERTIFICATE_NOT_YET_VALID
-        else:
-            expected = None
-        assert reason is expected
-
-
-class TestRevocation:
-    @BOTH_WAYS
-    def test_the_deny_list_is_asked_at_every_tap(self, authority: Authority, store: TrustStore, *, hit: bool) -> None:
-        key = card_key(KeyAlgorithm.P256)
-        mine = credential_id(spki_of(key.public_key()))
-        proof = prove(authority.issue(key))
-        if hit:
-            proof = again(proof, store)
-        verdict = judge(proof, store, lambda credential: credential == mine, instant())
-        assert verdict == Refusal(Reason.REVOKED, "piv", mine)
-
-    @BOTH_WAYS
-    def test_only_the_holder_of_a_key_can_be_found_on_it(
-        self, authority: Authority, store: TrustStore, *, hit: bool
-    ) -> None:
-        proof = prove(authority.issue(card_key(KeyAlgorithm.P256)))
-        if hit:
-            proof = again(proof, store)
-        clone = replace(proof, signature=sign(card_key(KeyAlgorithm.P256, 1)))
-        assert reason_of(clone, store, denied=lambda _id: True) is Reason.WRONG_SIGNATURE
-
-
-class TestKnownCard:
-    def test_a_verdict_under_another_trust_list_is_not_believed(self, authority: Authority, store: TrustStore) -> None:
-        proof = again(prove(authority.issue(card_key(KeyAlgorithm.P256))), store)
-        assert reason_of(proof, TrustStore(8, [authority.certificate])) is Reason.PRESENT_AGAIN
-
-    def test_a_verdict_with_a_rotten_key_is_refused(self, authority: Authority, store: TrustStore) -> None:
-        proof = again(prove(authority.issue(card_key(KeyAlgorithm.P256))), store)
-        assert proof.known is not None
-        rotten = replace(proof, known=replace(proof.known, spki=proof.known.spki[:-1]))
-        assert reason_of(rotten, store) is Reason.UNSUPPORTED_KEY
-
-    def test_a_proof_of_nothing(self, store: TrustStore) -> None:
-        assert reason_of(replace(prove(b""), certificate=None), store) is Reason.MALFORMED_ANSWER
-
-
-class TestHostileCertificate:
-    @given(certificate=st.binary(max_size=400))
-    def test_arbitrary_bytes(self, store: TrustStore, certificate: bytes) -> None:
-        assert reason_of(prove(certificate), store) is Reason.MALFORMED_ANSWER
-
-    @given(
-        algorithm=st.sampled_from([KeyAlgorithm.P256, KeyAlgorithm.RSA2048]),
-        edits=st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=4),
-    )
-    def test_a_certificate_that_was_changed_anywhere_is_refused(
-        self,
-        store: TrustStore,
-        issued: dict[KeyAlgorithm, bytes],
-        algorithm: KeyAlgorithm,
-        edits: list[tuple[int, int]],
-    ) -> None:
-        good = issued[algorithm]
-        bad = bytearray(good)
-        for position, value in edits:
-            bad[position % len(bad)] = value
-        reason = reason_of(prove(bytes(bad), algorithm), store)
-        assert (reason is None) == (bytes(bad) == good)
-
-    @given(data=st.data())
-    def test_a_piece_cut_out_or_put_in(
-        self, store: TrustStore, issued: dict[KeyAlgorithm, bytes], data: st.DataObject
-    ) -> None:
-        good = issued[KeyAlgorithm.P256]
-        start = data.draw(st.integers(0, len(good)))
-        end = data.draw(st.integers(start, min(len(good), start + 40)))
-        bad = good[:start] + data.draw(st.binary(max_size=40)) + good[end:]
-        assert (reason_of(prove(bad), store) is None) == (bad == good)
-
-    @given(edits=st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=6))
-    def test_a_hostile_issuer_signs_what_it_likes(
-        self, issued: dict[KeyAlgorithm, bytes], authority: Authority, edits: list[tuple[int, int]]
-    ) -> None:
-        """Properly signed nonsense reaches every check behind the signature; nothing may escape from there."""
-        good = x509.load_der_x509_certificate(issued[KeyAlgorithm.P256])
-        body = bytearray(good.tbs_certificate_bytes)
-        for position, value in edits:
-            body[4 + position % (len(body) - 4)] = value
-        assert isinstance(authority.key, ec.EllipticCurvePrivateKey)
-        signature = authority.key.sign(bytes(body), ec.ECDSA(hashes.SHA256()))
-        algorithm = bytes.fromhex("300A06082A8648CE3D040302")
-        bits = b"\x03" + bytes([len(signature) + 1]) + b"\x00" + signature
-        inner = bytes(body) + algorithm + bits
-        der = b"\x30\x82" + len(inner).to_bytes(2) + inner
-        verdict = judge(prove(der), TrustStore(1, [authority.certificate]), nobody, instant())
-        assert isinstance(verdict, Identity | Refusal)
-
-
-@pytest.fixture(scope="module")
-def issued(authority: Authority) -> dict[KeyAlgorithm, bytes]:
-    return {algorithm: authority.issue(card_key(algorithm)) for algorithm in KeyAlgorithm}

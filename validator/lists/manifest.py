@@ -114,7 +114,7 @@ def open_manifest(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: obje
 
 def _decode(payload: bytes, where: object) -> Manifest:
     try:
-        wire = msgspec.convert(msgpack.unpackb(payload), _Wire)
+        wire = msgspec.convert(msgpack.unpackb(payload), _Wire, builtin_types=(bytes,))
     except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise ListError(where, f"not a manifest: {_with_names(str(error))}") from None
     if wire.not_after_s <= wire.issued_s:

@@ -54,7 +54,7 @@ def parse_trust_list(payload: bytes, where: object = "trust list") -> TrustList:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ListError(where, f"{len(payload)} bytes are more than a trust list may have")
     try:
-        wire = msgspec.convert(msgpack.unpackb(payload), _Wire)
+        wire = msgspec.convert(msgpack.unpackb(payload), _Wire, builtin_types=(bytes,))
     except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise ListError(where, f"not a trust list: {error}") from None
     return TrustList(

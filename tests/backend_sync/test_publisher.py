@@ -1,0 +1,172 @@
+"""The publisher: what it publishes a gate installs, and what no gate could install it does not publish."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_public_key,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backend_sync.publisher import Dates, Publisher, PublishError, create_key, load_key, write_public_key
+from tests.validator.authority import FOR_CARDS, Authority
+from validator.lists.directory import install
+from validator.lists.installed import load
+from validator.lists.manifest import ListKind
+from validator.model import ListVersions, Product, ProductKind
+
+DATES = Dates(issued_s=1_790_000_000, not_after_s=1_790_086_400)
+CARD = bytes(range(16))
+PURSE = Product(9, ProductKind.STORED_VALUE, 0, 2_000_000_000, 0, balance=500, fare=120, places=frozenset({"north"}))
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    return Publisher(tmp_path / "published", "office", create_key(tmp_path / "key.pem"), "north")
+
+
+@pytest.fixture
+def root() -> Authority:
+    return Authority.root()
+
+
+def pem_file(folder: Path, *authorities: Authority) -> Path:
+    path = folder / "issuers.pem"
+    path.write_bytes(b"".join(one.certificate.public_bytes(Encoding.PEM) for one in authorities))
+    return path
+
+
+def test_a_gate_installs_what_was_published(tmp_path: Path, publisher: Publisher, root: Authority) -> None:
+    middle = root.subordinate("Middle")
+    der = tmp_path / "middle.der"
+    der.write_bytes(middle.certificate.public_bytes(Encoding.DER))
+    told: list[int] = []
+    published = [
+        publisher.trust([pem_file(tmp_path, root, Authority.root("Another"))], [der], DATES),
+        publisher.deny([CARD, bytes(16), CARD], DATES),
+        publisher.tickets([(CARD, PURSE)], {"gate-1": (2, 71)}, DATES, told.append),
+    ]
+    keys = {"office": publisher.key.public_key()}
+    for one in published:
+        manifest = install(tmp_path / "gate", one.manifest_path.read_bytes(), one.payload_path, keys, region="north")
+        assert manifest == one.manifest
+        assert (manifest.region, manifest.issued_s, manifest.not_after_s) == ("north", 1_790_000_000, 1_790_086_400)
+    lists = load(tmp_path / "gate", keys)
+    assert (lists.versions, lists.faults) == (ListVersions(1, 1, 1), ())
+    assert lists.denied(CARD)
+    assert lists.products(CARD) == [PURSE]
+    assert lists.horizon("gate-1") == (2, 71)
+    assert told == [1]
+
+
+def test_versions_count_up_for_each_kind_and_the_old_ones_stay(publisher: Publisher) -> None:
+    assert [publisher.deny([], DATES).manifest.version for _ in range(3)] == [1, 2, 3]
+    assert publisher.tickets([], {}, DATES).manifest.version == 1
+    later = dataclasses.replace(publisher)
+    assert later.deny([], DATES).manifest_path == publisher.out / "deny" / "4" / "manifest"
+    assert sorted(path.name for path in (publisher.out / "deny").iterdir()) == ["1", "2", "3", "4"]
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ids=st.sets(st.binary(min_size=16, max_size=16), max_size=40))
+def test_every_deny_list_is_installable(publisher: Publisher, tmp_path: Path, ids: set[bytes]) -> None:
+    one = publisher.deny(ids, DATES)
+    keys = {"office": publisher.key.public_key()}
+    install(tmp_path / "gate", one.manifest_path.read_bytes(), one.payload_path, keys)
+    lists = load(tmp_path / "gate", keys)
+    assert lists.deny is not None
+    assert len(lists.deny) == len(ids)
+    assert all(lists.denied(credential) for credential in ids)
+
+
+class TestNothingBadIsPublished:
+    @pytest.fixture(autouse=True)
+    def _nothing(self, publisher: Publisher) -> None:
+        self.publisher = publisher
+
+    def refused(self, kind: ListKind) -> bool:
+        shelf = self.publisher.out / kind
+        return not shelf.exists() or not list(shelf.iterdir())
+
+    def test_an_issuer_that_is_none(self, tmp_path: Path) -> None:
+        path = pem_file(tmp_path, Authority.root(extensions=FOR_CARDS))
+        with pytest.raises(PublishError, match="anchor 0 has no basic constraints"):
+            self.publisher.trust([path], [], DATES)
+        assert self.refused(ListKind.TRUST)
+
+    def test_no_anchor(self) -> None:
+        with pytest.raises(PublishError, match="not a trust list"):
+            self.publisher.trust([], [], DATES)
+        assert self.refused(ListKind.TRUST)
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"junk", b"-----BEGIN CERTIFICATE-----\njunk\n-----END CERTIFICATE-----\n"]
+    )
+    def test_a_file_without_a_certificate_is_named(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "junk.pem").write_bytes(content)
+        for name in ("junk.pem", "absent.pem"):
+            with pytest.raises(PublishError, match=name):
+                self.publisher.trust([tmp_path / name], [], DATES)
+
+    def test_an_id_of_the_wrong_length(self) -> None:
+        with pytest.raises(PublishError, match="15 bytes"):
+            self.publisher.deny([CARD, bytes(15)], DATES)
+        assert self.refused(ListKind.DENY)
+
+    def test_dates_the_wrong_way_round(self) -> None:
+        with pytest.raises(PublishError, match="not_after_s"):
+            self.publisher.deny([], Dates(200, 100))
+        assert self.refused(ListKind.DENY)
+
+    def test_two_products_of_one_number(self) -> None:
+        with pytest.raises(PublishError, match="UNIQUE"):
+            self.publisher.tickets([(CARD, PURSE), (bytes(16), PURSE)], {}, DATES)
+        assert self.refused(ListKind.TICKETS)
+
+    def test_a_horizon_before_the_first_tap(self) -> None:
+        with pytest.raises(PublishError, match="horizons"):
+            self.publisher.tickets([], {"gate-1": (1, -1)}, DATES)
+        assert self.refused(ListKind.TICKETS)
+
+
+class TestKeys:
+    def test_a_key_is_its_owners_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "key.pem"
+        key = create_key(path)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert load_key(path).private_bytes_raw() == key.private_bytes_raw()
+        with pytest.raises(PublishError, match="exists"):
+            create_key(path)
+        path.chmod(0o640)
+        with pytest.raises(PublishError, match="chmod 600"):
+            load_key(path)
+
+    def test_the_public_half(self, tmp_path: Path) -> None:
+        key = Ed25519PrivateKey.generate()
+        write_public_key(key, tmp_path / "key.pub")
+        assert load_pem_public_key((tmp_path / "key.pub").read_bytes()) == key.public_key()
+
+    def test_what_is_no_signing_key(self, tmp_path: Path) -> None:
+        other = ec.generate_private_key(ec.SECP256R1())
+        locked = Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+        contents = {
+            "other.pem": other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            "locked.pem": locked,
+            "junk.pem": b"junk",
+        }
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+            (tmp_path / name).chmod(0o600)
+        for name in (*contents, "absent.pem"):
+            with pytest.raises(PublishError, match=name):
+                load_key(tmp_path / name)

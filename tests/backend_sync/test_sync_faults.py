@@ -1,0 +1,151 @@
+"""What is wrong on the way, on either side of the broker or in it, and what still holds."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+
+from backend_sync import ingest, uplink, wire
+from backend_sync.ingest import SendRates
+from backend_sync.wire import Ack, TapBatch
+from tests.backend_sync.brokers import MosquittoCarrier
+from tests.backend_sync.depot import Depot, closed, heard, listener, running, until
+from tests.backend_sync.gate import GateJournal, a_tap, key_of
+from validator.journal import Journal
+from validator.journal_reader import JournalReader
+
+
+async def test_an_uplink_waits_for_a_journal_that_is_not_there_yet(mosquitto: Depot, tmp_path: Path) -> None:
+    mosquitto.register()
+    fed: list[None] = []
+    options = mosquitto.uplink_options(open_journal=JournalReader, progress=lambda: fed.append(None))
+    async with running(ingest.run(mosquitto.ingest_options()), uplink.run(options)):
+        await asyncio.sleep(0.3)
+        assert not fed, "nothing moves, so the watchdog is not fed"
+        journal = await Journal.open(tmp_path / "journal.db", "gate-1", key_of("gate-1"))
+        await journal.settle(None, lambda _: a_tap(1))
+        await until(lambda: mosquitto.cursor(journal.epoch) == 1)
+        assert fed
+    await journal.close()
+
+
+async def test_bad_messages_are_refused_counted_and_never_fatal(depot: Depot) -> None:
+    stranger = GateJournal("stranger").fill(1)
+    depot.journal.fill(60)
+    depot.register()
+
+    def batch(device: str, *envelopes: bytes) -> bytes:
+        return wire.encode(TapBatch(device=device, epoch=7, head=1, entries=list(envelopes)))
+
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            running(ingest.run(depot.ingest_options())),
+            listener(depot, wire.ack("gate-1"), wire.ack("stranger")) as link,
+        ):
+            await asyncio.sleep(0.3)
+            for _ in range(3):
+                await link.publish(wire.tap_up("gate-1"), b"\xc1 nonsense")
+            await link.publish(wire.tap_up("stranger"), batch("stranger", stranger.envelopes[0]))
+            await link.publish(wire.tap_up("gate-1"), batch("gate-1", stranger.envelopes[0]))
+            await link.publish(wire.tap_up("gate-1"), batch("gate-1", depot.journal.envelopes[0], b"bad"))
+            ack = wire.open_ack(await heard(link), {"office": key_of("office").public_key()})
+            assert (ack.device, ack.epoch, ack.contiguous_up_to) == ("gate-1", 7, 1)
+            async with running(uplink.run(depot.uplink_options())):
+                await depot.until_acknowledged()
+    refused = depot.books().rejected
+    assert refused == {"message": 3, "unknown-device": 1, "signer": 1, "envelope": 1}
+    lines = [line for line in logs if line["event"] == "refused"]
+    assert sorted(line["device"] for line in lines) == ["gate-1", "stranger"], "once for each source and minute"
+
+
+async def test_an_entry_that_is_damaged_holds_no_other_back(mosquitto: Depot) -> None:
+    mosquitto.journal.fill(200)
+    mosquitto.journal.envelopes[29] = mosquitto.journal.envelopes[29][:-1] + b"?"
+    mosquitto.register()
+    async with running(ingest.run(mosquitto.ingest_options()), uplink.run(mosquitto.uplink_options())):
+        await until(lambda: mosquitto.books().to_dict()["taps"] == 199)
+    assert mosquitto.cursor() == 29
+    assert mosquitto.books().devices[0].chain.missing == [(30, 30)]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda ack: wire.seal_ack(ack, key_of("somebody"), "office"),
+        lambda ack: wire.seal_ack(msgspec.structs.replace(ack, device="gate-2"), key_of("office"), "office"),
+        lambda ack: wire.seal_ack(msgspec.structs.replace(ack, epoch=8), key_of("office"), "office"),
+        lambda ack: wire.seal_ack(msgspec.structs.replace(ack, contiguous_up_to=61), key_of("office"), "office"),
+        lambda _: b"nonsense",
+    ],
+    ids=["forged", "another-device", "another-epoch", "beyond-the-head", "nonsense"],
+)
+async def test_the_cursor_moves_on_the_back_offices_word_alone(mosquitto: Depot, forge: Callable[[Ack], bytes]) -> None:
+    mosquitto.journal.fill(60)
+    with structlog.testing.capture_logs() as logs:
+        async with running(uplink.run(mosquitto.uplink_options())), listener(mosquitto, wire.TAP_UP_FILTER) as link:
+            await heard(link)
+            await link.publish(
+                wire.ack("gate-1"), forge(Ack(device="gate-1", epoch=7, contiguous_up_to=60, send_rate=9))
+            )
+            await until(lambda: any("ack" in line["event"] for line in logs))
+    assert mosquitto.cursor() == 0
+
+
+async def test_a_ledger_that_is_locked_is_waited_for(mosquitto: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend_sync.ledger.BUSY_TIMEOUT_S", 0.05)
+    mosquitto.journal.fill(100)
+    mosquitto.register()
+    with structlog.testing.capture_logs() as logs, closing(lock(mosquitto.folder / "ledger.db")) as other:
+        async with running(ingest.run(mosquitto.ingest_options()), uplink.run(mosquitto.uplink_options())):
+            await until(lambda: any("until the ledger is back" in line["event"] for line in logs))
+            await asyncio.sleep(0.5)
+            assert mosquitto.cursor() == 0
+            other.execute("ROLLBACK")
+            await mosquitto.until_acknowledged()
+    closed(mosquitto.books(), 100)
+
+
+def lock(path: Path) -> sqlite3.Connection:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+async def test_nobody_listens_and_stopping_is_quick(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, MosquittoCarrier(tmp_path))
+    depot.journal.fill(1)
+    with structlog.testing.capture_logs() as logs:
+        async with running(ingest.run(depot.ingest_options()), uplink.run(depot.uplink_options())):
+            await until(lambda: len({line["event"] for line in logs}) == 2)
+            await asyncio.sleep(0.5)
+    assert len(logs) == 2, "once a minute"
+
+
+async def test_a_broker_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> None:
+    accepted: list[asyncio.StreamWriter] = []
+
+    async def silence(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    depot = Depot(tmp_path, MosquittoCarrier(tmp_path))
+    depot.carrier.address = replace(depot.carrier.address, timeout=0.2)
+    server = await asyncio.start_server(silence, "127.0.0.1", depot.carrier.address.port)
+    async with running(uplink.run(depot.uplink_options())):
+        await until(lambda: len(accepted) >= 3)
+    for writer in accepted:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize(("backlog", "rate"), [(0, 600), (10, 600), (15, 310), (20, 20), (10**6, 20)])
+def test_backlog_lowers_the_rate(backlog: int, rate: int) -> None:
+    assert SendRates(full=600, least=20, low=10, high=20).at(backlog) == rate
