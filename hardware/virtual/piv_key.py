@@ -1,11 +1,12 @@
 """The card authentication key of a virtual PIV card: what the chip computes, and how the key is read from files."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key, pkcs12
 
@@ -21,6 +22,8 @@ _CURVES: dict[str, tuple[KeyType, hashes.HashAlgorithm]] = {
     "secp384r1": (KeyType.P_384, hashes.SHA384()),
 }
 _MODULI = {2048: KeyType.RSA_2048, 3072: KeyType.RSA_3072}
+#: A block of type 1 (RFC 8017 §9.2): 00 01, at least eight times FF, 00, and what is signed.
+_PKCS1_V15 = re.compile(rb"\x00\x01\xff{8,}?\x00(.*)", re.DOTALL)
 
 
 class CardFileError(ValueError):
@@ -137,13 +140,15 @@ def _read(path: Path) -> bytes:
 
 
 def _rsasp1(key: rsa.RSAPrivateKey, block: bytes) -> bytes:
-    """RFC 8017 §5.2.1, by the Chinese remainder theorem. The library signs no block that it did not pad itself."""
+    """RFC 8017 §5.2.1. The library signs only what it padded itself, which is what a terminal usually sends."""
     numbers = key.private_numbers()
-    modulus = numbers.public_numbers.n
     size = key.key_size // 8
     message = int.from_bytes(block)
-    if len(block) != size or message >= modulus:
+    if len(block) != size or message >= numbers.public_numbers.n:
         raise ChallengeRefused(f"{len(block)} bytes are no block below a modulus of {size} bytes")
+    if (usual := _PKCS1_V15.fullmatch(block)) is not None:
+        return key.sign(usual.group(1), padding.PKCS1v15(), utils.NoDigestInfo())
+    # Any other block, PSS for one: by the Chinese remainder theorem, twenty times slower than the library.
     by_p = pow(message % numbers.p, numbers.dmp1, numbers.p)
     by_q = pow(message % numbers.q, numbers.dmq1, numbers.q)
     return (by_q + numbers.q * ((by_p - by_q) * numbers.iqmp % numbers.p)).to_bytes(size)
