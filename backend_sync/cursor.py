@@ -43,7 +43,7 @@ class CursorFile:
             OSError: The file is there and cannot be read.
         """
         try:
-            wire = msgspec.convert(msgpack.unpackb(self._path.read_bytes()), _Wire)
+            wire = msgspec.convert(msgpack.unpackb(self._path.read_bytes()), _Wire, builtin_types=(bytes,))
         except (FileNotFoundError, ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError):
             return 0
         if wire.device != self._device or wire.epoch != epoch or wire.crc != _crc(self._device, epoch, wire.seq):

@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from backend_sync import postings
 from backend_sync.postings import Account, Posting, Unit
-from backend_sync.sales import product_of
 from backend_sync.schema import POSTING, SALE, TAP
 from validator.model import Outcome
 
@@ -126,8 +125,8 @@ def _misposted_sales(connection: Connection) -> Iterator[str]:
     )
     by_sale = GroupedPostings(moved, "sale")
     for sale in connection.execute(select(SALE).order_by(SALE.c.id)):
-        due = postings.of_sale(product_of(sale, sale.rides, sale.balance), sale.price)
-        if by_sale.take(sale.id) != due:
+        due = postings.of_sale(sale.id, rides=sale.rides, balance=sale.balance, price=sale.price)
+        if not by_sale.take(sale.id, due):
             yield f"sale {sale.id}"
 
 
@@ -143,15 +142,15 @@ class GroupedPostings:
         self._groups = groupby(rows, attrgetter(key))
         self._ahead = next(self._groups, None)
 
-    def take(self, cause: int) -> tuple[Posting, ...]:
-        """Return what `cause` has posted. Causes are asked for in rising order."""
-        if self._ahead is None or self._ahead[0] != cause:
-            return ()
-        found = tuple(
-            Posting(Account(row.account), row.product_id, Unit(row.unit), row.amount) for row in self._ahead[1]
-        )
-        self._ahead = next(self._groups, None)
-        return found
+    def take(self, cause: int, due: tuple[Posting, ...]) -> bool:
+        """Return whether `cause` has posted what is due and nothing else. Causes are asked for in rising order."""
+        found: list[tuple[str, int | None, str, int]] = []
+        while self._ahead is not None and self._ahead[0] < cause:
+            self._ahead = next(self._groups, None)
+        if self._ahead is not None and self._ahead[0] == cause:
+            found = [(row.account, row.product_id, row.unit, row.amount) for row in self._ahead[1]]
+            self._ahead = next(self._groups, None)
+        return found == [(side.account.value, side.product_id, side.unit.value, side.amount) for side in due]
 
 
 def _cause(row: Row[Any]) -> str:

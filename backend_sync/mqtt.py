@@ -9,10 +9,11 @@ broker accepts the connection and then says nothing.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import aiomqtt
 
@@ -98,8 +99,7 @@ class Link:
         Raises:
             LinkLost: The broker went away or did not answer.
         """
-        with _link_errors():
-            await self._client.subscribe(topic, qos=AT_LEAST_ONCE)
+        await self._unless_gone(self._client.subscribe(topic, qos=AT_LEAST_ONCE))
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish at QoS 1 and wait until the broker has it.
@@ -107,8 +107,7 @@ class Link:
         Raises:
             LinkLost: The broker went away or did not answer.
         """
-        with _link_errors():
-            await self._client.publish(topic, payload, qos=AT_LEAST_ONCE, retain=retain)
+        await self._unless_gone(self._client.publish(topic, payload, qos=AT_LEAST_ONCE, retain=retain))
 
     async def receive(self) -> Message:
         """Return the next message.
@@ -129,6 +128,21 @@ class Link:
     def acknowledge(self, message: Message) -> None:
         """Tell the broker that it need not keep a message for us. Only on a link with `manual_acks`."""
         self._client._client.ack(message.mid, message.qos)  # noqa: SLF001 - see the module's docstring
+
+    async def _unless_gone(self, call: Coroutine[Any, Any, object]) -> None:
+        """Await an answer of the broker, but not from one that has gone: aiomqtt would sit out its timeout."""
+        answer = asyncio.ensure_future(call)
+        try:
+            gone = self._client._disconnected  # noqa: SLF001 - the only sign of it
+            waiting: set[asyncio.Future[Any]] = {answer, gone}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise LinkLost("the broker went away")
+            with _link_errors():
+                answer.result()
+        finally:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -175,7 +175,7 @@ class Outbox:
         if self._refilled is not None:
             self._tokens += (now - self._refilled) * per_second
         self._refilled = now
-        self._tokens = min(self._tokens, max(float(self._pace.batch), per_second))
+        self._tokens = min(self._tokens, self._pace.batch + per_second)
 
     def _pause(self, doublings: int) -> float:
         longest = min(self._pace.resend_max, self._pace.resend * 2.0 ** min(doublings, 16))

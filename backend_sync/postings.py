@@ -11,7 +11,7 @@ Accounts, each kept per unit (minor units of money, rides):
 from dataclasses import dataclass
 from enum import StrEnum, unique
 
-from validator.model import Outcome, Product, Tap
+from validator.model import Outcome, Tap
 
 
 @unique
@@ -65,19 +65,21 @@ def of_tap(tap: Tap) -> tuple[Posting, ...]:
     )
 
 
-def of_sale(product: Product, price: int) -> tuple[Posting, ...]:
+def of_sale(product_id: int, *, rides: int, balance: int, price: int) -> tuple[Posting, ...]:
     """Return what a sale posts: value loaded and rides issued, against what was paid.
 
     Args:
-        product: What was sold, as sold.
+        product_id: The product, which is the sale.
+        rides: Rides sold.
+        balance: Minor units loaded.
         price: Minor units paid.
     """
     return _nonzero(
         Posting(Account.TENDER, None, Unit.MINOR, -price),
-        Posting(Account.STORED_VALUE, product.product_id, Unit.MINOR, product.balance),
-        Posting(Account.SALES_REVENUE, None, Unit.MINOR, price - product.balance),
-        Posting(Account.CARNET, product.product_id, Unit.RIDE, product.rides),
-        Posting(Account.RIDES_ISSUED, None, Unit.RIDE, -product.rides),
+        Posting(Account.STORED_VALUE, product_id, Unit.MINOR, balance),
+        Posting(Account.SALES_REVENUE, None, Unit.MINOR, price - balance),
+        Posting(Account.CARNET, product_id, Unit.RIDE, rides),
+        Posting(Account.RIDES_ISSUED, None, Unit.RIDE, -rides),
     )
 
 

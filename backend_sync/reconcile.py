@@ -21,6 +21,7 @@ from backend_sync.schema import BATCH, CONFLICT, DEVICE, DUPLICATE, POSITION, PO
 from validator.model import Outcome, Reason
 
 _CHUNK = 1000
+_NAMES = {int(reason): reason.name for reason in Reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +173,8 @@ def reconcile(ledger: Ledger) -> Books:
             devices=tuple(_device_books(connection, position, keys[position.device]) for position in positions),
             granted=outcomes.get(int(Outcome.GRANT), 0),
             denied=outcomes.get(int(Outcome.DENY), 0),
-            reasons={Reason(number).name: count for number, count in sorted(reasons.items())},
-            rejected=dict(connection.execute(select(REJECTED_COUNT)).tuples().all()),
+            reasons={_NAMES.get(number, str(number)): reasons[number] for number in sorted(reasons)},
+            rejected=dict(connection.execute(select(REJECTED_COUNT)).all()),
             money=money.count(connection),
         )
 
@@ -218,7 +219,6 @@ def _links(connection: Connection, device: str, epoch: int, key: Ed25519PublicKe
         .execution_options(yield_per=_CHUNK)
     )
     for row in taps.mappings():
-        posted = by_tap.take(row["seq"])
         signed = admit_entry(row["envelope"], device, epoch, key)
         if isinstance(signed, SignedEntry):
             yield Link(
@@ -226,11 +226,11 @@ def _links(connection: Connection, device: str, epoch: int, key: Ed25519PublicKe
                 signed.entry.previous,
                 signed.digest,
                 faithful=all(row[column] == value for column, value in tap_row(signed).items()),
-                posted=posted == postings.of_tap(signed.entry.tap),
+                posted=by_tap.take(row["seq"], postings.of_tap(signed.entry.tap)),
             )
         else:
             yield Link(row["seq"], row["previous"], row["digest"], signed=False)
 
 
 def _counts(connection: Connection, column: ColumnElement[int]) -> dict[int, int]:
-    return dict(connection.execute(select(column, func.count()).group_by(column)).tuples().all())
+    return dict(connection.execute(select(column, func.count()).group_by(column)).all())

@@ -79,7 +79,9 @@ def record_sale(connection: Connection, sale: Sale) -> bool:
             "unit": posting.unit.value,
             "amount": posting.amount,
         }
-        for posting in postings.of_sale(sale.product, sale.price)
+        for posting in postings.of_sale(
+            sale.product.product_id, rides=sale.product.rides, balance=sale.product.balance, price=sale.price
+        )
     ]
     if moved:
         connection.execute(insert(POSTING), moved)

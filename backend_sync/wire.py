@@ -213,7 +213,7 @@ def decode(kind: type[_Message], data: bytes) -> _Message:
     if len(data) > MAX_MESSAGE_BYTES:
         raise WireError(f"{len(data)} bytes, at most {MAX_MESSAGE_BYTES} are read")
     try:
-        return msgspec.convert(msgpack.unpackb(data), kind)
+        return msgspec.convert(msgpack.unpackb(data), kind, builtin_types=(bytes,))
     except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise WireError(f"not a {kind.__name__}: {error}") from None
 

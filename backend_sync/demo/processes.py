@@ -72,6 +72,11 @@ class Process:
             process.kill()
             await process.communicate()
 
+    @property
+    def pid(self) -> int:
+        """Id of the running process."""
+        return self._running().pid
+
     def last_words(self) -> str:
         """Return the end of its log, for a message."""
         with contextlib.suppress(OSError):

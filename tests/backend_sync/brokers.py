@@ -64,6 +64,11 @@ class MosquittoCarrier:
         self._process = await asyncio.create_subprocess_exec(*self._command)
         await listening(self.address.port)
 
+    def freeze(self) -> None:
+        """Say nothing more, and keep every connection."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     async def kill(self) -> None:
         process, self._process = self._process, None
         if process is not None:

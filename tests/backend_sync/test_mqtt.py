@@ -1,13 +1,14 @@
 """The link to the broker: acknowledged by hand, mutually authenticated, and gone when it is gone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -50,13 +51,24 @@ async def test_what_was_not_acknowledged_is_delivered_again(mosquitto: Depot) ->
     assert await received(broker, acknowledge=True) == []
 
 
-async def test_a_broker_that_goes_away_ends_every_wait_at_once(mosquitto: Depot) -> None:
-    for wait in ("receive", "publish"):
+@pytest.mark.parametrize("wait", ["receive", "publish", "subscribe"])
+async def test_a_broker_that_goes_away_ends_every_wait_at_once(tmp_path: Path, wait: str) -> None:
+    carrier = MosquittoCarrier(tmp_path)
+    await carrier.start()
+    async with asyncio.timeout(4):  # the broker's own answers are waited for longer than that
         with pytest.raises(LinkLost):  # noqa: PT012 - the whole life of the link is the statement
-            async with asyncio.timeout(3), connect(mosquitto.carrier.address, wait, clean_session=True) as link:
-                await mosquitto.carrier.kill()
-                await (link.receive() if wait == "receive" else link.publish(TOPIC, b"1"))
-        await mosquitto.carrier.start()
+            async with connect(carrier.address, "gate-1", clean_session=True) as link:
+                carrier.freeze()
+                waits: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+                    "receive": link.receive,
+                    "publish": lambda: link.publish(TOPIC, b"1"),
+                    "subscribe": lambda: link.subscribe(TOPIC),
+                }
+                waiting = asyncio.ensure_future(waits[wait]())
+                await asyncio.sleep(0.2)
+                assert not waiting.done()
+                await carrier.kill()
+                await waiting
 
 
 async def test_nobody_there_is_a_lost_link() -> None:
