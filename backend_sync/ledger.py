@@ -3,11 +3,12 @@
 A balance is a sum of postings, and each transaction's postings sum to zero in each unit (`backend_sync.postings`).
 
 All calls block; ingest gives them one thread of their own. SQLite is opened through the standard library, so its
-version is the system's: one process writes often (ingest), others (sales) wait for it through the busy timeout.
+version is the system's; one process writes often (ingest), others (sales) wait for it (`backend_sync.one_writer`).
 """
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,6 +19,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from backend_sync import recording, schema
 from backend_sync.admission import Arrival, Rejection
+from backend_sync.one_writer import StillWriting, one_writer
 from backend_sync.recording import Receipt
 from backend_sync.sales import Sale, SaleConflict, record_sale
 from backend_sync.schema import DEVICE, TAP
@@ -41,8 +43,9 @@ class LedgerUnavailable(Exception):  # noqa: N818 - the state that is answered b
 class Ledger:
     """An open ledger. Use `Ledger.open`, and `close` it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, lock: Path | None) -> None:
         self._engine = engine
+        self._lock = lock
         self._writer = engine.execution_options(pilet_writes=True)
         self._keys: dict[str, Ed25519PublicKey] = {}
 
@@ -71,7 +74,7 @@ class Ledger:
         )
         event.listen(engine, "connect", _on_connect)
         event.listen(engine, "begin", _on_begin)
-        ledger = cls(engine)
+        ledger = cls(engine, None if in_memory else Path(f"{parsed.database}.lock"))
         try:
             with ledger._writing() as connection:
                 schema.migrate(connection)
@@ -81,7 +84,10 @@ class Ledger:
         return ledger
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; the last one copies the log back, which is writing."""
+        with contextlib.suppress(LedgerUnavailable), self._alone():
+            self._engine.dispose()
+            return
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -221,8 +227,21 @@ class Ledger:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _unavailable(), self._writer.begin() as connection:
+        with self._alone(), _unavailable(), self._writer.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep every other writer out, whatever process it is in."""
+        if self._lock is None:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(one_writer(self._lock, BUSY_TIMEOUT_S))
+            except (StillWriting, OSError) as error:
+                raise LedgerUnavailable(f"the ledger does not take this now: {error}") from None
+            yield
 
 
 @contextlib.contextmanager

@@ -19,11 +19,11 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from backend_sync import wire
-from backend_sync.cursor import CursorFile
 from backend_sync.mqtt import Broker, Link, LinkLost, Will, connect, full_jitter
 from backend_sync.outbox import AckEffect, Outbox, Pace
 from backend_sync.throttle import LogThrottle
 from backend_sync.wire import Presence, PresenceState, Reported, TapBatch
+from validator.cursor import CursorFile
 from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
 

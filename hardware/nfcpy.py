@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import nfc.clf
@@ -19,6 +18,7 @@ from hardware import isodep
 from hardware.isodep_initiator import Initiator
 from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology
 from hardware.nfcpy_radio import Radio
+from hardware.worker import Worker
 
 #: From one look for both technologies to the next, when nobody is there and the reader answered at once.
 POLL_PERIOD_S = 0.006
@@ -46,7 +46,7 @@ class NfcpyReader:
         self._name = name
         self._path = path
         self._radio = Radio(name, path)
-        self._executor: ThreadPoolExecutor | None = None
+        self._worker: Worker | None = None
         self._running: set[threading.Event] = set()
         self._order = [Technology.TYPE_A, Technology.TYPE_B]
         self._failures = dict.fromkeys(self._order, 0)
@@ -68,7 +68,7 @@ class NfcpyReader:
             ReaderGone: It is not there, busy, not permitted, or the path means nothing to nfcpy.
         """
         await self.close()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self._name)
+        self._worker = Worker(self._name)
         try:
             await self.call(lambda _stop: self._radio.open())
         except BaseException:
@@ -88,15 +88,15 @@ class NfcpyReader:
 
     async def close(self) -> None:
         """Release the device and its thread; harmless when closed already."""
-        if self._executor is None:
+        if self._worker is None:
             return
         for stop in self._running:
             stop.set()
         try:
             await self.call(lambda _stop: self._radio.close())
         finally:
-            self._executor.shutdown()
-            self._executor = None
+            self._worker.join()
+            self._worker = None
 
     async def call(self, work: Callable[[threading.Event], _T]) -> _T:
         """Run `work` in the reader's thread; it is handed a flag that is set when nobody wants its result any more.
@@ -104,12 +104,12 @@ class NfcpyReader:
         Raises:
             ReaderGone: The reader is not open.
         """
-        if self._executor is None:
+        if self._worker is None:
             raise ReaderGone(self._name, "not open")
         stop = threading.Event()
         self._running.add(stop)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work, stop)
+            return await self._worker.run(lambda: work(stop))
         except asyncio.CancelledError:
             stop.set()
             raise

@@ -7,13 +7,11 @@ that probes it changes its state.
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Target
+from hardware.worker import Worker
 
 if TYPE_CHECKING:
     from hardware.pcsc_slot import Connection, Slot
@@ -41,7 +39,7 @@ class PcscReader:
         self._name = PREFIX + self._wanted
         self._polls = 0
         self._slot: Slot | None = None
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +63,7 @@ class PcscReader:
         except ImportError as error:
             what = f"pyscard cannot be imported ({error}): install pilet with its extra `pcsc`, and libpcsclite1"
             raise ReaderGone(self._name, what) from error
-        self._worker = _Worker(self._name)
+        self._worker = Worker(self._name)
         self._slot = slot = Slot(self._name)
         try:
             await self.run(lambda: slot.open(self._wanted))
@@ -107,7 +105,11 @@ class PcscReader:
         worker, self._worker = self._worker, None
         if worker is None or slot is None:
             return
-        await worker.stop(slot.close)
+        # A thread that hangs is left behind, and ends when it comes back.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HUNG_S):
+                await worker.run(slot.close)
+        worker.end()
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run a blocking call of this reader in its thread.
@@ -119,10 +121,13 @@ class PcscReader:
         if worker is None:
             raise ReaderGone(self._name, "is closed: open it first")
         try:
-            return await worker.run(job)
+            # Not wait_for: on Python 3.11 it loses a cancellation that arrives together with the result.
+            async with asyncio.timeout(_HUNG_S):
+                return await worker.run(job)
         except TimeoutError as error:
             if self._worker is worker and self._slot is not None:
-                worker.abandon(self._slot.close)
+                worker.later(self._slot.close)
+                worker.end()
                 self._worker = self._slot = None
             raise ReaderGone(self._name, f"did not answer for {_HUNG_S:.0f} s: re-plug it") from error
 
@@ -184,52 +189,3 @@ class PcscMedium:
         """
         while await self._reader.run(lambda: self._slot.holds(self._card, _SLICE_MS)):
             self._reader.polled()
-
-
-class _Worker:
-    """One thread for one reader. It is a daemon: a driver that hangs must not hold up the end of the process."""
-
-    def __init__(self, name: str) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    async def run(self, job: Callable[[], T]) -> T:
-        """Run a job in the thread and bring back its result or its error.
-
-        Raises:
-            TimeoutError: It hangs.
-        """
-        # Not wait_for: on Python 3.11 it loses a cancellation that arrives together with the result.
-        async with asyncio.timeout(_HUNG_S):
-            return await asyncio.wrap_future(self._submit(job))
-
-    async def stop(self, last: Callable[[], None]) -> None:
-        """Run the last job and end; a thread that hangs is left behind, and ends when it comes back."""
-        ended = self._submit(last)
-        self._jobs.put(None)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HUNG_S):
-                await asyncio.wrap_future(ended)
-
-    def abandon(self, last: Callable[[], None]) -> None:
-        """Leave a thread that hangs behind: should it come back, it runs the last job and ends."""
-        self._submit(last)
-        self._jobs.put(None)
-
-    def _submit(self, job: Callable[[], T]) -> Future[T]:
-        future: Future[T] = Future()
-
-        def deliver() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(job())
-            except Exception as error:  # noqa: BLE001 - handed to the task that awaits, not swallowed
-                future.set_exception(error)
-
-        self._jobs.put(deliver)
-        return future
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()

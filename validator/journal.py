@@ -5,18 +5,15 @@ Decision and consumption happen in one transaction, in that thread, so that two 
 both spend the last ride. The log is copied into the database between taps, never in front of one.
 """
 
-import asyncio
-import queue
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hardware.worker import Worker
 from validator.journal_file import Decide, JournalError, JournalFile, Synchronous
 from validator.model import Tap
 
@@ -44,7 +41,7 @@ class Recorded:
 class Journal:
     """An open journal. Made by `Journal.open`."""
 
-    def __init__(self, path: Path, file: JournalFile, worker: "_Worker", checkpoint_pages: int) -> None:
+    def __init__(self, path: Path, file: JournalFile, worker: Worker, checkpoint_pages: int) -> None:
         self._path, self._file, self._worker, self._checkpoint_pages = path, file, worker, checkpoint_pages
         self._closed = False
 
@@ -74,13 +71,13 @@ class Journal:
         Raises:
             JournalError: It is damaged, another device's, another program's, or cannot be opened.
         """
-        worker = _Worker("journal")
+        worker = Worker("journal")
         try:
-            file = await worker.do(
+            file = await worker.run(
                 lambda: JournalFile(path, device, key, vfs=vfs, synchronous=synchronous, born_s=born_s)
             )
         except BaseException:
-            worker.stop()
+            worker.join()
             raise
         return cls(path, file, worker, checkpoint_pages)
 
@@ -172,67 +169,16 @@ class Journal:
             return
         self._closed = True
         try:
-            await self._worker.do(self._file.close)
+            await self._worker.run(self._file.close)
         finally:
-            self._worker.stop()
+            self._worker.join()
 
     async def _do(self, job: Callable[[], _T]) -> _T:
         if self._closed:
             raise JournalError(self._path, "it is closed", "open it again")
-        return await self._worker.do(job)
+        return await self._worker.run(job)
 
     def _copy_overdue_log(self) -> None:
         # A disk that is full or fails shows at the next tap, which says so; until then the log keeps everything.
         with suppress(JournalError):
             self._file.checkpoint()
-
-
-class _Worker:
-    """One thread that does one job after the other."""
-
-    def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    async def do(self, job: Callable[[], _T]) -> _T:
-        """Run a job in the thread and return or raise what it does."""
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Callable[[], _T]] = loop.create_future()
-
-        def run() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_resolve, outcome, _outcome_of(job))
-
-        self._jobs.put(run)
-        return (await outcome)()
-
-    def later(self, job: Callable[[], None]) -> None:
-        """Run a job in the thread after those that wait there; it raises nothing."""
-        self._jobs.put(job)
-
-    def stop(self) -> None:
-        """Let the thread finish what waits, and end it."""
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-
-
-def _outcome_of(job: Callable[[], _T]) -> Callable[[], _T]:
-    try:
-        value = job()
-    except BaseException as error:  # noqa: BLE001 - handed to the caller, who awaits it
-        return partial(_raise, error)
-    return lambda: value
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
-
-
-def _resolve(outcome: "asyncio.Future[_T]", value: _T) -> None:
-    if not outcome.done():  # the caller may have been cancelled meanwhile
-        outcome.set_result(value)

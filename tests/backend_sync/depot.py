@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backend_sync.cursor import CursorFile
 from backend_sync.ingest import IngestOptions
 from backend_sync.ledger import Ledger
 from backend_sync.mqtt import Link, connect
@@ -16,6 +15,7 @@ from backend_sync.reconcile import Books, reconcile
 from backend_sync.uplink import UplinkOptions
 from tests.backend_sync.brokers import Carrier
 from tests.backend_sync.gate import DAWN_MS, GateJournal, key_of
+from validator.cursor import CursorFile
 
 PACE = Pace(linger=0.05, resend=0.4, resend_max=2.0)
 

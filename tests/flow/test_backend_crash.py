@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import select
 
 from backend_sync import wire
-from backend_sync.cursor import CursorFile
 from backend_sync.ledger import Ledger, Sale
 from backend_sync.mqtt import Broker, connect
 from backend_sync.reconcile import reconcile
@@ -21,6 +20,7 @@ from tests.backend_sync.brokers import free_port, listening, mosquitto_command
 from tests.backend_sync.gate import CREDENTIAL, DAWN_MS, GateJournal, key_of, purse
 from tests.flow.backend_process import CRASHES, DEVICE
 from tests.flow.supervised import Supervisor, python
+from validator.cursor import CursorFile
 from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
 

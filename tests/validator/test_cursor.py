@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend_sync.cursor import CursorFile
+from validator.cursor import CursorFile
 
 numbers = st.integers(0, 2**63 - 1)
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
