@@ -1,8 +1,11 @@
 """The port to a reader and to what is held against it. Drivers implement it; nothing else imports a vendor library."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+_T = TypeVar("_T")
 
 
 @unique
@@ -49,8 +52,12 @@ class ReaderGone(ReaderError):  # noqa: N818
     """The reader itself does not answer: show FAULT, re-open it, call a technician."""
 
 
+Transceive = Callable[[bytes], bytes]
+"""Send one command APDU, return its response APDU (at least two bytes). Blocks; raises what `Medium.converse` names."""
+
+
 class Medium(Protocol):
-    """One activated medium. Its only verb is `transceive`."""
+    """One activated medium. Its only verb is a dialogue of APDUs."""
 
     @property
     def target(self) -> Target:
@@ -62,8 +69,14 @@ class Medium(Protocol):
         """Seconds spent so far waiting for the medium's answers, activation included; what is left is our own work."""
         ...
 
-    async def transceive(self, apdu: bytes) -> bytes:
-        """Send one command APDU, return its response APDU (at least two bytes).
+    async def converse(self, dialogue: Callable[[Transceive], _T]) -> _T:
+        """Run a whole dialogue in the reader's own thread, and return or raise what it does.
+
+        One hop to the thread and back serves all of its APDUs: a hop costs as much as the rest of our work on one. If
+        the caller is cancelled, the next `Transceive` of the dialogue fails.
+
+        Args:
+            dialogue: Blocks; is handed the verb that carries one APDU.
 
         Raises:
             MediumLost: It left the field, or a transmission could not be repaired.

@@ -16,7 +16,7 @@ import nfc.clf
 
 from hardware import isodep
 from hardware.isodep_initiator import Initiator
-from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology
+from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology, Transceive
 from hardware.nfcpy_radio import Radio
 from hardware.worker import Worker
 
@@ -170,9 +170,9 @@ class _Medium:
         """What anticollision found."""
         return self._target
 
-    async def transceive(self, apdu: bytes) -> bytes:
-        """Send one command APDU, return its response APDU."""
-        raise NotImplementedError
+    async def converse(self, dialogue: Callable[[Transceive], _T]) -> _T:
+        """Run a whole dialogue in the reader's own thread, and return or raise what it does."""
+        return await self._reader.call(lambda stop: dialogue(lambda apdu: self._transceive(bytes(apdu), stop)))
 
     async def present(self) -> bool:
         """Whether the same medium is still there."""
@@ -181,6 +181,9 @@ class _Medium:
     async def removed(self) -> None:
         """Return when the medium has left, or another has taken its place."""
         await self._reader.call(self._watch)
+
+    def _transceive(self, apdu: bytes, stop: threading.Event) -> bytes:
+        raise NotImplementedError
 
     def _watch(self, stop: threading.Event) -> None:
         while not stop.is_set() and self._lingers():
@@ -203,7 +206,7 @@ class _ForeignMedium(_Medium):
         super().__init__(reader, radio, target)
         self._answer = answer
 
-    async def transceive(self, apdu: bytes) -> bytes:  # noqa: ARG002 - the port names it
+    def _transceive(self, apdu: bytes, stop: threading.Event) -> bytes:  # noqa: ARG002 - it says no to everything
         if self._answer is None:
             raise MediumLost(self._reader.name, "the medium answers the poll and cannot be activated")
         return self._answer
@@ -218,10 +221,7 @@ class _IsoDepMedium(_Medium):
         self._activation = radio.activations
         self._lost = False
 
-    async def transceive(self, apdu: bytes) -> bytes:
-        return await self._reader.call(lambda stop: self._exchange(bytes(apdu), stop))
-
-    def _exchange(self, apdu: bytes, stop: threading.Event) -> bytes:
+    def _transceive(self, apdu: bytes, stop: threading.Event) -> bytes:
         if self._lost or self._activation != self._radio.activations:
             raise MediumLost(self._reader.name, "the medium was lost before this command")
         self._lost = True

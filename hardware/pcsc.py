@@ -7,10 +7,11 @@ that probes it changes its state.
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Target
+from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Target, Transceive
 from hardware.worker import Worker
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _BUSY_TRIES, _BUSY_PAUSE_S = 40, 0.05
 _MUTE_PAUSE_S = 0.25
 #: Longer than any waiting time that a reader grants a card (FWI 14 is 4.95 s): past it the driver itself hangs.
 _HUNG_S = 10.0
+#: A dialogue is many such waits; a station gives up on it much earlier.
+_DIALOGUE_S = 60.0
 
 T = TypeVar("T")
 
@@ -111,8 +114,8 @@ class PcscReader:
                 await worker.run(slot.close)
         worker.end()
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """Run a blocking call of this reader in its thread.
+    async def run(self, job: Callable[[], T], limit_s: float = _HUNG_S) -> T:
+        """Run a blocking call of this reader in its thread; past its limit it hangs.
 
         Raises:
             ReaderGone: The reader is closed, or the call hangs; then the thread is left behind for good.
@@ -122,14 +125,14 @@ class PcscReader:
             raise ReaderGone(self._name, "is closed: open it first")
         try:
             # Not wait_for: on Python 3.11 it loses a cancellation that arrives together with the result.
-            async with asyncio.timeout(_HUNG_S):
+            async with asyncio.timeout(limit_s):
                 return await worker.run(job)
         except TimeoutError as error:
             if self._worker is worker and self._slot is not None:
                 worker.later(self._slot.close)
                 worker.end()
                 self._worker = self._slot = None
-            raise ReaderGone(self._name, f"did not answer for {_HUNG_S:.0f} s: re-plug it") from error
+            raise ReaderGone(self._name, f"did not answer for {limit_s:.0f} s: re-plug it") from error
 
     def polled(self) -> None:
         """Count one look at the field that a medium took."""
@@ -160,17 +163,27 @@ class PcscMedium:
         """Seconds spent in connecting and transmitting."""
         return self._card_s
 
-    async def transceive(self, apdu: bytes) -> bytes:
-        """Send one command APDU, return its response APDU.
+    async def converse(self, dialogue: Callable[[Transceive], T]) -> T:
+        """Run a whole dialogue in the reader's own thread, and return or raise what it does.
 
         Raises:
             MediumLost: It left, was reset by the reader, or answered fewer than two bytes.
             MediumTimeout: It did not answer in time.
             ReaderGone: The reader or the service failed.
         """
-        response, took_s = await self._reader.run(lambda: self._slot.transmit(self._card, apdu))
-        self._card_s += took_s
-        return response
+        stop = threading.Event()
+
+        def transceive(apdu: bytes) -> bytes:
+            if stop.is_set():
+                raise MediumLost(self._reader.name, "the dialogue was given up")
+            response, took_s = self._slot.transmit(self._card, apdu)
+            self._card_s += took_s
+            return response
+
+        try:
+            return await self._reader.run(lambda: dialogue(transceive), _DIALOGUE_S)
+        finally:
+            stop.set()
 
     async def present(self) -> bool:
         """Whether the same card is still there.

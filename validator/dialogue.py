@@ -1,10 +1,13 @@
-"""Drives a profile against a medium: the only place where a card's protocol meets I/O."""
+"""Drives a profile against a medium: the only place where a card's protocol meets I/O.
+
+It runs in the reader's thread (`Medium.converse`), so that a tap crosses threads once and not at each APDU.
+"""
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
 from hardware.apdu import ApduError, CommandApdu, ResponseApdu
-from hardware.medium import Medium
+from hardware.medium import Transceive
 from validator.model import CardProof
 from validator.profiles.errors import CardMalformed
 
@@ -23,12 +26,12 @@ class Traffic:
     bytes_in: int = 0
 
 
-async def drive(profile: Profile, medium: Medium, traffic: Traffic) -> CardProof:
+def drive(profile: Profile, transceive: Transceive, traffic: Traffic) -> CardProof:
     """Run a profile to its proof.
 
     Args:
         profile: A generator that was not started.
-        medium: What is held against the reader.
+        transceive: Carries one APDU to the medium.
         traffic: Counts, added to as the dialogue goes on, so that a torn one is counted too.
 
     Returns:
@@ -43,7 +46,7 @@ async def drive(profile: Profile, medium: Medium, traffic: Traffic) -> CardProof
         sent = bytes(command)
         traffic.apdus += 1
         traffic.bytes_out += len(sent)
-        received = await medium.transceive(sent)
+        received = transceive(sent)
         traffic.bytes_in += len(received)
         if traffic.apdus >= MAX_APDUS or traffic.bytes_in > MAX_BYTES:
             profile.close()

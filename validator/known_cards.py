@@ -61,13 +61,17 @@ class KnownCardsError(Exception):
 
 
 class KnownCardStore:
-    """Known cards by the SHA-256 of the first block of their certificate object; one thread asks, another writes.
+    """Known cards by the SHA-256 of the first block of their certificate object.
+
+    The reader's thread asks, the event loop remembers and adopts, a thread of its own writes.
 
     The least recently seen go first when the limit is reached; across a restart the order is that of first sight.
     """
 
     def __init__(self, connection: apsw.Connection, trust_version: int, limit: int) -> None:
         """Take an open file; use `open` instead."""
+        # A verdict and the trust list that it was judged under are one thing: nobody may see half of `adopt`.
+        self._together = threading.Lock()
         self._trust_version = trust_version
         self._limit = limit
         self._records: OrderedDict[bytes, bytes] = OrderedDict()  # packed: half the memory of objects, and no start-up
@@ -115,29 +119,32 @@ class KnownCardStore:
 
     def find(self, block_id: bytes) -> KnownCard | None:
         """Return the verdict on a card, from memory; None where it was never seen under this trust list."""
-        record = self._records.get(block_id)
-        if record is None:
-            return None
-        self._records.move_to_end(block_id)
-        return _unpack(record, self._trust_version)
+        with self._together:
+            record = self._records.get(block_id)
+            if record is None:
+                return None
+            self._records.move_to_end(block_id)
+            version = self._trust_version
+        return _unpack(record, version)
 
     def remember(self, block_id: bytes, known: KnownCard) -> None:
         """Keep a verdict; returns at once, the file follows. A verdict under another trust list is not kept."""
-        if known.trust_version != self._trust_version:
-            return
-        record = _pack(known)
-        self._records[block_id] = record
-        self._records.move_to_end(block_id)
-        evicted = self._records.popitem(last=False)[0] if len(self._records) > self._limit else None
-        version = known.trust_version
+        record, version = _pack(known), known.trust_version
+        with self._together:
+            if version != self._trust_version:
+                return
+            self._records[block_id] = record
+            self._records.move_to_end(block_id)
+            evicted = self._records.popitem(last=False)[0] if len(self._records) > self._limit else None
         self._jobs.put(lambda connection: _store(connection, block_id, version, record, evicted))
 
     def adopt(self, trust_version: int) -> None:
         """A trust list was installed: drop what was judged under another."""
-        if trust_version == self._trust_version:
-            return
-        self._trust_version = trust_version
-        self._records.clear()
+        with self._together:
+            if trust_version == self._trust_version:
+                return
+            self._trust_version = trust_version
+            self._records.clear()
         self._jobs.put(lambda connection: _drop_others(connection, trust_version))
 
     def close(self) -> None:

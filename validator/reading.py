@@ -105,7 +105,8 @@ async def _read(medium: Medium, issuers: TrustStore, cards: KnownCardStore, at: 
     proof: CardProof | None = None
     who: Identity | Refusal
     try:
-        proof = await drive(piv.authenticate(challenge, cards.find), medium, traffic)
+        profile = piv.authenticate(challenge, cards.find)
+        proof = await medium.converse(lambda transceive: drive(profile, transceive, traffic))
         who = trust.judge(proof, issuers, _nobody, at)
     except ProfileError as error:
         who = Refusal(error.reason)

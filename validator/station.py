@@ -225,7 +225,8 @@ class Station:
         challenge = piv.challenge_message(self.where.lane, at.wall_ms, secrets.token_bytes(32))
         try:
             async with asyncio.timeout(self.where.tap_limit_s):
-                proof = await drive(piv.authenticate(challenge, self.cards.find), medium, traffic)
+                profile = piv.authenticate(challenge, self.cards.find)
+                proof = await medium.converse(lambda transceive: drive(profile, transceive, traffic))
         except (MediumLost, MediumTimeout, TimeoutError):
             return Refusal(Reason.PRESENT_AGAIN), None
         except ProfileError as error:

@@ -4,13 +4,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backend_sync.demo.issuer import CardKey, Issuer
 from hardware.gate import Signal
-from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology
+from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology, Transceive
 from hardware.virtual.air import AirCard
 from hardware.virtual.chip import Answer
 from hardware.virtual.piv import PivChip
@@ -18,6 +19,8 @@ from tests.flow.lane import LIMIT_S, open_lane
 from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
 from validator.model import ProductKind, Reason
+
+T = TypeVar("T")
 
 MINIMAL_MISS_APDUS = 4  # SELECT, first block, the rest of the certificate, challenge
 
@@ -209,7 +212,10 @@ class FlakyMedium:
     def __init__(self, chip: PivChip, *, breaks: bool) -> None:
         self._chip, self._breaks = chip, breaks
 
-    async def transceive(self, apdu: bytes) -> bytes:
+    async def converse(self, dialogue: Callable[[Transceive], T]) -> T:
+        return dialogue(self._transceive)
+
+    def _transceive(self, apdu: bytes) -> bytes:
         if self._breaks:
             raise MediumLost("nfcpy:flaky", "garbled beyond repair")
         response = self._chip.process(apdu).response

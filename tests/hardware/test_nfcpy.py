@@ -12,6 +12,7 @@ from hardware.nfcpy import NfcpyReader
 from hardware.nfcpy_radio import TRAFFIC
 from hardware.virtual.air import AirCard, AirTiming, Field
 from hardware.virtual.isodep_target import Reply
+from tests.conversing import transceive
 from tests.hardware.echo import OK, Echo, WatchedCard, get_data, pattern
 
 A, B = Technology.TYPE_A, Technology.TYPE_B
@@ -39,7 +40,7 @@ async def served(reader: NfcpyReader, field: Field) -> None:
     field.place(AirCard(Echo(), A))
     async with asyncio.timeout(PLENTY_S):
         medium = await reader.wait()
-        assert await medium.transceive(b"\x11\x22") == b"\x11\x22" + OK
+        assert await transceive(medium, b"\x11\x22") == b"\x11\x22" + OK
 
 
 async def polled(reader: NfcpyReader, count: int) -> None:
@@ -51,7 +52,7 @@ async def polled(reader: NfcpyReader, count: int) -> None:
 async def lost(reader: NfcpyReader, medium: Medium, apdu: bytes = b"\x00") -> MediumLost:
     async with asyncio.timeout(PLENTY_S):
         with pytest.raises(MediumLost) as caught:
-            await medium.transceive(apdu)
+            await transceive(medium, apdu)
     assert str(caught.value).startswith(reader.name)
     return caught.value
 
@@ -63,7 +64,7 @@ async def test_apdus_of_every_length(field: Field, reader: NfcpyReader, technolo
     field.place(AirCard(chip, technology, fsci=fsci))
     medium = await reader.wait()
     apdus = [b"\x00\xa4\x04\x00", pattern(13), pattern(14), pattern(254), pattern(700), get_data(0), get_data(3000)]
-    assert [await medium.transceive(apdu) for apdu in apdus] == [chip.answer(apdu) + OK for apdu in apdus]
+    assert [await transceive(medium, apdu) for apdu in apdus] == [chip.answer(apdu) + OK for apdu in apdus]
     assert chip.heard == apdus
 
 
@@ -76,7 +77,7 @@ async def test_more_time_inside_both_chains(
     field.place(AirCard(chip, technology, fsci=2, wtx_every=wtx_every))
     medium = await reader.wait()
     apdus = [pattern(400), get_data(1500), b"\x00"]
-    assert [await medium.transceive(apdu) for apdu in apdus] == [chip.answer(apdu) + OK for apdu in apdus]
+    assert [await transceive(medium, apdu) for apdu in apdus] == [chip.answer(apdu) + OK for apdu in apdus]
     assert chip.heard == apdus
 
 
@@ -85,7 +86,7 @@ async def test_an_ats_without_interface_bytes(field: Field, reader: NfcpyReader,
     field.place(AirCard(Echo(historical), A, uid=b"\x04\x01\x02\x03", ats_interface_bytes=False))
     medium = await reader.wait()
     assert medium.target == Target(A, b"\x04\x01\x02\x03", historical)
-    assert await medium.transceive(pattern(500)) == pattern(500) + OK
+    assert await transceive(medium, pattern(500)) == pattern(500) + OK
 
 
 @BOTH
@@ -107,7 +108,7 @@ async def test_time_spent_on_the_card_is_told_apart(field: Field, reader: NfcpyR
     medium = await waiting
     activation_s = medium.card_s
     assert card.floor_s <= activation_s
-    await medium.transceive(pattern(200))
+    await transceive(medium, pattern(200))
     assert card.floor_s <= medium.card_s <= asyncio.get_running_loop().time() - idle_from + 0.01
     assert medium.card_s - activation_s >= 0.02
 
@@ -121,7 +122,7 @@ async def test_a_medium_is_present_until_it_is_taken_away(
     medium = await reader.wait()
     polls = reader.polls
     assert await medium.present()
-    assert await medium.transceive(b"\x01") == b"\x01" + OK
+    assert await transceive(medium, b"\x01") == b"\x01" + OK
     assert await medium.present()
     assert reader.polls == polls + 2
     removed = asyncio.ensure_future(medium.removed())
@@ -157,7 +158,7 @@ async def test_a_card_torn_away_is_lost_and_the_next_one_served(
     field.place(card)
     medium = await reader.wait()
     for _ in range(tear_after):
-        await medium.transceive(b"\x00")
+        await transceive(medium, b"\x00")
     assert card.torn
     await lost(reader, medium)
     await lost(reader, medium)
@@ -209,7 +210,7 @@ async def test_a_card_that_only_asks_for_time_times_out(
     field.place(Dawdler(Echo(), A))
     medium = await reader.wait()
     with pytest.raises(MediumTimeout, match=r"within 0\.2 s"):
-        await medium.transceive(b"\x00")
+        await transceive(medium, b"\x00")
     await served(reader, field)
 
 
@@ -237,7 +238,7 @@ async def test_a_medium_without_apdus_refuses_them_all(field: Field, reader: Nfc
     medium = await reader.wait()
     assert medium.target.historical == b""
     assert uid is None or medium.target.uid == uid
-    assert await medium.transceive(b"\x00\xa4\x04\x00") == b"\x6e\x00"
+    assert await transceive(medium, b"\x00\xa4\x04\x00") == b"\x6e\x00"
     assert await medium.present()
     removed = asyncio.ensure_future(medium.removed())
     polls = reader.polls
@@ -258,7 +259,7 @@ async def test_a_type_b_card_without_iso_dep_refuses_apdus_too(field: Field, rea
 
     field.place(ForeignB(Echo(), B))
     medium = await reader.wait()
-    assert await medium.transceive(b"\x00\xa4\x04\x00") == b"\x6e\x00"
+    assert await transceive(medium, b"\x00\xa4\x04\x00") == b"\x6e\x00"
     assert await medium.present()
 
 
@@ -286,7 +287,7 @@ async def test_cancelling_leaves_the_reader_usable(field: Field, reader: NfcpyRe
             await waiting
     field.place(AirCard(Echo(compute_s=0.05), A, timing=AirTiming()))
     medium = await reader.wait()
-    talking = asyncio.ensure_future(medium.transceive(b"\x00"))
+    talking = asyncio.ensure_future(transceive(medium, b"\x00"))
     await asyncio.sleep(0.01)
     talking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -350,7 +351,7 @@ async def test_a_reader_that_dies_is_gone_and_can_be_opened_again(
     medium = await reader.wait()
     with monkeypatch.context() as unplugged:
         unplugged.setattr("nfc.clf.udp.Device._send_data", dead)
-        for verb in (medium.transceive(b"\x00"), reader.wait(), medium.present(), medium.removed()):
+        for verb in (transceive(medium, b"\x00"), reader.wait(), medium.present(), medium.removed()):
             with pytest.raises(ReaderGone, match="plug it in"):
                 await verb
     await reader.open()
@@ -362,9 +363,9 @@ async def test_traffic_is_logged_only_on_request(
 ) -> None:
     field.place(AirCard(Echo(), A))
     with caplog.at_level(logging.DEBUG):
-        await (await reader.wait()).transceive(b"\x00\xa4")
+        await transceive(await reader.wait(), b"\x00\xa4")
     assert not caplog.records
     with caplog.at_level(TRAFFIC, "hardware.nfcpy_radio"):
-        await (await reader.wait()).transceive(b"\x00\xa4")
+        await transceive(await reader.wait(), b"\x00\xa4")
     assert f"{reader.name} > 0200a4" in caplog.messages
     assert f"{reader.name} < 0200a49000" in caplog.messages

@@ -12,6 +12,7 @@ from hardware.medium import ReaderError, Technology
 from hardware.nfcpy import NfcpyReader
 from hardware.virtual.air import AirCard, Field
 from hardware.virtual.isodep_target import Reply
+from tests.conversing import transceive
 from tests.hardware.echo import OK, Echo
 
 SOAK = os.environ.get("PILET_SOAK") == "1"
@@ -83,7 +84,7 @@ async def tap(reader: NfcpyReader) -> None:
     """One tap as a station makes it."""
     medium = await reader.wait()
     for apdu in (b"\x00\xa4\x04\x00", bytes(300), b"\x00\xca\x02\x00\x00"):
-        response = await medium.transceive(apdu)
+        response = await transceive(medium, apdu)
         assert len(response) >= 2
         await medium.present()
 
@@ -117,7 +118,7 @@ async def test_garbage_at_every_stage(field: Field, reader: NfcpyReader, technol
             await tapped_or_ignored(reader)
             field.place(AirCard(Echo(), technology))
             medium = await reader.wait()
-            assert await medium.transceive(b"\x07") == b"\x07" + OK
+            assert await transceive(medium, b"\x07") == b"\x07" + OK
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from hardware.medium import MediumLost, Technology
 from hardware.nfcpy import NfcpyReader
 from hardware.virtual.air import AirCard, Field
 from hardware.virtual.isodep_target import Reply
+from tests.conversing import transceive
 from tests.hardware.echo import OK, Echo, WatchedCard, get_data, pattern
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ async def test_missing_le(field: Field, reader: NfcpyReader) -> None:
     field.place(AirCard(chip, A))
     await with_tag(field, lambda tag: tag.send_apdu(0x00, 0xA4, 0x04, 0x00, b"\xa0"))
     medium = await reader.wait()
-    await medium.transceive(bytes(CommandApdu(0x00, 0xA4, 0x04, 0x00, b"\xa0", le=256)))
+    await transceive(medium, bytes(CommandApdu(0x00, 0xA4, 0x04, 0x00, b"\xa0", le=256)))
     assert [apdu.hex() for apdu in chip.heard] == ["00a4040001a0", "00a4040001a000"]
 
 
@@ -76,7 +77,7 @@ async def test_extended_length(field: Field, reader: NfcpyReader) -> None:
     with pytest.raises(ValueError, match="unsupported command data length"):
         await with_tag(field, lambda tag: tag.send_apdu(0x00, 0x87, 0x07, 0x9E, bytes(266)))
     extended = b"\x00\x87\x07\x9e" + b"\x00\x01\x0a" + bytes(266) + b"\x00\x00"
-    assert await (await reader.wait()).transceive(extended) == extended + OK
+    assert await transceive(await reader.wait(), extended) == extended + OK
 
 
 @pytest.mark.parametrize("historical", [b"", b"\x80\x51"])
@@ -90,7 +91,7 @@ async def test_ats_without_interface_bytes(field: Field, reader: NfcpyReader, hi
             await with_tag(field, str)
     medium = await reader.wait()
     assert medium.target.historical == historical
-    assert await medium.transceive(b"\x01") == b"\x01" + OK
+    assert await transceive(medium, b"\x01") == b"\x01" + OK
 
 
 async def test_waiting_time_extension_inside_response_chaining(field: Field, reader: NfcpyReader) -> None:
@@ -104,7 +105,7 @@ async def test_waiting_time_extension_inside_response_chaining(field: Field, rea
             return None
 
     assert await with_tag(field, read) != whole
-    assert await (await reader.wait()).transceive(get_data(900)) == whole
+    assert await transceive(await reader.wait(), get_data(900)) == whole
 
 
 async def test_retry_storm(field: Field, reader: NfcpyReader) -> None:
@@ -122,7 +123,7 @@ async def test_retry_storm(field: Field, reader: NfcpyReader) -> None:
     medium = await reader.wait()
     before = len(card.reached)
     with pytest.raises(MediumLost):
-        await medium.transceive(b"\x00")
+        await transceive(medium, b"\x00")
     assert len(card.reached) - before == 1 + SILENCE_RETRIES
 
 
@@ -141,7 +142,7 @@ async def test_errors_in_other_classes(field: Field, reader: NfcpyReader) -> Non
         await with_tag(field, lambda tag: tag.transceive(b"\x00"))
     medium = await reader.wait()
     with pytest.raises(MediumLost):
-        await medium.transceive(b"\x00")
+        await transceive(medium, b"\x00")
 
 
 async def test_connect_rests_half_a_second(field: Field, reader: NfcpyReader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hardware import pcsc
 from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Target, Technology
 from hardware.pcsc import PcscReader
+from tests.conversing import transceive
 
 NAME = "pcsc:Desk Reader"
 TARGET = Target(Technology.TYPE_A, b"", b"hist")
@@ -119,7 +120,7 @@ async def test_a_tap_from_wait_to_removal(world: World, reader: PcscReader) -> N
     assert reader.polls == 3
     assert medium.target == TARGET
     assert medium.card_s == 0.25
-    assert await medium.transceive(b"\x00\xa4") == b"\x90\x00"
+    assert await transceive(medium, b"\x00\xa4") == b"\x90\x00"
     assert medium.card_s == 0.75
     assert await medium.present()
     await medium.removed()
@@ -177,9 +178,9 @@ async def test_errors_of_the_card_and_the_reader_pass_through(world: World, read
     world.answers = [MediumLost(NAME, "gone"), MediumTimeout(NAME, "late")]
     medium = await reader.wait()
     with pytest.raises(MediumLost):
-        await medium.transceive(b"\x00\xa4")
+        await transceive(medium, b"\x00\xa4")
     with pytest.raises(MediumTimeout):
-        await medium.transceive(b"\x00\xa4")
+        await transceive(medium, b"\x00\xa4")
     with pytest.raises(ReaderGone):
         await reader.wait()
 
@@ -208,13 +209,13 @@ async def test_a_driver_that_hangs_is_left_behind(
     monkeypatch.setattr(pcsc, "_HUNG_S", 0.05)
     stall = world.stall = threading.Event()
     with pytest.raises(ReaderGone, match="did not answer"):
-        await medium.transceive(b"\x00\xa4")
+        await transceive(medium, b"\x00\xa4")
     with pytest.raises(ReaderGone, match="is closed"):
         await reader.wait()
     monkeypatch.setattr(pcsc, "_HUNG_S", 10)
     world.stall = None
     await reader.open()
-    assert await (await reader.wait()).transceive(b"\x00\xa4") == b"\x90\x00"
+    assert await transceive(await reader.wait(), b"\x00\xa4") == b"\x90\x00"
     stall.set()
 
 

@@ -6,6 +6,7 @@ import sys
 
 from hardware.medium import MediumLost, ReaderGone
 from hardware.pcsc import PcscReader
+from tests.conversing import transceive
 
 SELECT = bytes.fromhex("00A4040009A0000003080000100000")
 
@@ -21,7 +22,7 @@ async def serve(reader: PcscReader) -> None:
     while True:
         medium = await reader.wait()
         try:
-            response = await medium.transceive(SELECT)
+            response = await transceive(medium, SELECT)
             say(
                 "medium",
                 technology=medium.target.technology.value,
