@@ -1,4 +1,4 @@
-"""Cold start of a gate, and its memory with a million tickets installed."""
+"""Start of a gate in a new process (files in the page cache), and its memory with a million tickets installed."""
 
 import asyncio
 import datetime as dt
@@ -29,7 +29,7 @@ RESIDENT_GOAL_MB = 90.0
 
 async def run(tickets: int = TICKETS) -> Report:
     """Measure how long `validator run` takes to be ready, and what it then holds in memory."""
-    report = Report("start", f"Cold start and memory with {tickets:,} tickets and {DENIED:,} denials installed")
+    report = Report("start", f"Start and memory with {tickets:,} tickets and {DENIED:,} denials installed")
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pilet-bench-")))
         air = await Field.open()
