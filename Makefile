@@ -3,36 +3,40 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PCSC := $(VENV)/.installed-pcsc
 
 .PHONY: demo test check bench soak clean lock
 
-$(STAMP): requirements/dev.txt requirements/pcsc.txt pyproject.toml
+$(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
-	@# pyscard has no wheels: build it where the PC/SC headers are, do without desk readers where they are not.
-	@if pkg-config --exists libpcsclite 2>/dev/null && command -v swig >/dev/null && command -v cc >/dev/null; \
-	  then $(BIN)/pip install --quiet --require-hashes -r requirements/pcsc.txt; \
-	  else echo "PC/SC headers, swig or a C compiler not found: going on without desk readers (extra 'pcsc')"; fi
 	@touch $@
 
-demo: $(STAMP)
+# pyscard has no wheels: build it where the PC/SC headers are, do without desk readers where they are not. No stamp is
+# left without them, so that the next make looks again.
+$(PCSC): $(STAMP) requirements/pcsc.txt
+	@if pkg-config --exists libpcsclite 2>/dev/null && command -v swig >/dev/null && command -v cc >/dev/null; \
+	  then $(BIN)/pip install --quiet --require-hashes -r requirements/pcsc.txt && touch $@; \
+	  else echo "PC/SC headers, swig or a C compiler not found: going on without desk readers (extra 'pcsc')"; fi
+
+demo: $(PCSC)
 	$(BIN)/backend-sync demo
 
-test: $(STAMP)
+test: $(PCSC)
 	$(BIN)/pytest -n auto --dist loadgroup
 
-check: $(STAMP)
+check: $(PCSC)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy .ci/check_wheels.py
 	$(BIN)/lint-imports
 
-bench: $(STAMP)
+bench: $(PCSC)
 	$(BIN)/python -m bench
 
-soak: $(STAMP)
+soak: $(PCSC)
 	PILET_SOAK=1 $(BIN)/pytest -m slow --timeout 3600
 
 clean:

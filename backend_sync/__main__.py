@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -18,16 +20,16 @@ from backend_sync.books import show_books
 from backend_sync.config import OfficeConfig
 from backend_sync.demo.errors import DemoError
 from backend_sync.ingest import IngestOptions
-from backend_sync.ledger import Ledger, LedgerError, LedgerUnavailable, SaleConflict
-from backend_sync.mqtt import Broker, Tls
-from backend_sync.publisher import PublishError
+from backend_sync.ledger import Ledger, LedgerError, LedgerMissing, LedgerUnavailable, SaleConflict
+from backend_sync.mqtt import Broker
+from backend_sync.publisher import InputMissing, PublishError
 from backend_sync.publishing import DEFAULT_OFFICE, OfficeOption, publish
 from backend_sync.schema import SchemaTooNew
 from backend_sync.uplink import UplinkOptions
 from backend_sync.wire import WireError
 from validator import config as gate_file
-from validator.commandline import JsonOption, VerboseOption, explained, log_to_stderr, print_json, until_signalled
-from validator.config import ConfigError, GateConfig, TlsSection
+from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
+from validator.config import ConfigError, GateConfig, TlsSection, load_tls
 from validator.journal_file import JournalError
 from validator.lists.directory import version_in_force
 from validator.lists.errors import ListError
@@ -50,23 +52,25 @@ WORK_DEADLINE_S = 30.0
 EXITS: dict[type[Exception], int] = {
     ConfigError: os.EX_CONFIG,
     WireError: os.EX_CONFIG,
+    InputMissing: os.EX_NOINPUT,
     PublishError: os.EX_DATAERR,
     ListError: os.EX_DATAERR,
     SaleConflict: os.EX_DATAERR,
     DemoError: os.EX_SOFTWARE,
     SchemaTooNew: os.EX_SOFTWARE,
+    LedgerMissing: os.EX_NOINPUT,
     LedgerError: os.EX_DATAERR,
     LedgerUnavailable: os.EX_TEMPFAIL,
     JournalError: os.EX_IOERR,
     SupervisionError: os.EX_OSERR,
     PermissionError: os.EX_NOPERM,
+    OSError: os.EX_IOERR,
 }
 
 
 def main() -> None:
     """Run the command line; every expected failure ends in one line and a code from sysexits."""
-    with explained("backend-sync", EXITS):
-        app()
+    run_app(app, "backend-sync", EXITS)
 
 
 @app.command()
@@ -84,18 +88,22 @@ def ingest(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = Fa
     """Record what the gates send in the ledger until stopped."""
     log_to_stderr(verbose=verbose)
     office = office_file.load(config)
-    with Ledger.open(office.ledger_url) as ledger:
-        for device, key in office.device_keys().items():
-            ledger.register_device(device, key)
-    progress = Progress({WORK: WORK_DEADLINE_S}, time.monotonic())
+    progress, devices = Progress({WORK: WORK_DEADLINE_S}, time.monotonic()), office.device_keys()
+    broker = office.file.broker
     options = IngestOptions(
-        broker=Broker(office.file.broker.host, office.file.broker.port, _tls(office, office.file.broker.tls)),
+        broker=Broker(broker.host, broker.port, _tls(office, broker.tls, "broker.tls")),
         ledger=office.ledger_url,
         key=office.office_key(),
         signer=office.file.name,
         now_ms=lambda: time.time_ns() // 1_000_000,
+        devices=frozenset(devices),
         progress=lambda: progress.moved(WORK, time.monotonic()),
     )
+    with Ledger.open(office.ledger_url, create=True) as ledger:
+        if ledger.begun:
+            structlog.get_logger("ingest").warning("there was no ledger: this is a new one", ledger=office.ledger_url)
+        for device, key in devices.items():
+            ledger.register_device(device, key)
     asyncio.run(until_signalled(_supervised(ingesting.run(options), progress, f"ingest of {office.file.name}")))
 
 
@@ -126,25 +134,34 @@ def demo(
 
     log_to_stderr(verbose=False)
     console = Console(stderr=as_json, highlight=False)
-    figures = asyncio.run(run_demo(taps, seed, console, timed=not fast))
-    if as_json:
-        print_json(figures)
-    if figures["missing"] or figures["duplicated"] or figures["chain_breaks"]:
-        raise typer.Exit(os.EX_SOFTWARE)
+    days: list[dict[str, Any]] = []
+
+    async def day() -> None:
+        days.append(await run_demo(taps, seed, console, timed=not fast))
+
+    asyncio.run(until_signalled(day()))
+    for figures in days:  # none, if it was asked to stop
+        if as_json:
+            print_json(figures)
+        if not (figures["books_closed"] and figures["ledger_equals_journal"]):
+            raise typer.Exit(os.EX_SOFTWARE)
 
 
 def uplink_options(gate: GateConfig, progress: Progress) -> UplinkOptions:
     """Compose an uplink from a gate's file.
 
     Raises:
-        ConfigError: There is no ``[uplink]`` table, or a key in it is wrong.
+        ConfigError: There is no ``[uplink]`` table, a key in it is wrong, or the state's directory is not there.
     """
     section = gate.file.uplink
     if section is None:
         raise ConfigError(f"{gate.path}: no [uplink] table; add host, port and [uplink.offices]")
-    gate.cursor.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        gate.cursor.parent.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{gate.path}: state: {gate.state} is not there; check the path, or make it") from None
     return UplinkOptions(
-        broker=Broker(section.host, section.port, _tls(gate, section.tls)),
+        broker=Broker(section.host, section.port, _tls(gate, section.tls, "uplink.tls")),
         device=gate.file.device,
         journal=gate.journal,
         cursor=gate.cursor,
@@ -166,10 +183,8 @@ async def _supervised(work: Coroutine[Any, Any, None], progress: Progress, statu
             notifier.stopping()
 
 
-def _tls(config: GateConfig | OfficeConfig, section: TlsSection | None) -> Tls | None:
-    if section is None:
-        return None
-    return Tls(config.resolve(section.ca), config.resolve(section.certificate), config.resolve(section.key))
+def _tls(config: GateConfig | OfficeConfig, section: TlsSection | None, key: str) -> ssl.SSLContext | None:
+    return None if section is None else load_tls(section, config.resolve, f"{config.path}: {key}")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,9 @@ from validator.envelope import (
     Purpose,
     open_envelope,
 )
+from validator.lists.product_rules import MAX_AMOUNT
 
 UNKNOWN_SOURCE = "?"
-MAX_TAKEN = 2**31 - 1
-"""The most rides or minor units that one tap may take: thousands of millions of such taps still sum in 64 bits."""
 
 KeyOf = Callable[[str], Ed25519PublicKey | None]
 
@@ -87,7 +86,7 @@ class Arrival:
         device: Whose.
         epoch: Life of its journal.
         head: Latest entry that the device says it has, at least the latest one here.
-        entries: One or more, in the order in which they came.
+        entries: In the order in which they came; none where all were refused: the head is still to be remembered.
     """
 
     device: str
@@ -98,7 +97,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The verdict on one message: what is admitted, if anything, and what is not."""
+    """The verdict on one message: what is admitted, None if it is no batch of a registered device, and what is not."""
 
     arrival: Arrival | None
     rejections: tuple[Rejection, ...]
@@ -133,9 +132,7 @@ def admit(topic: str, payload: bytes, key_of: KeyOf) -> Admission:
             rejections.append(_rejection(device, verdict, envelope))
         else:
             admitted.append(verdict)
-    if not admitted:
-        return Admission(None, tuple(rejections))
-    head = max(batch.head, *(signed.entry.seq for signed in admitted))
+    head = max([batch.head, *(signed.entry.seq for signed in admitted)])
     return Admission(Arrival(device, batch.epoch, head, tuple(admitted)), tuple(rejections))
 
 
@@ -162,10 +159,10 @@ _BY_ERROR: dict[type[Exception], Refused] = {
 
 
 def _keepable(entry: Entry) -> bool:
-    """Whether a ledger can add it up (see `MAX_TAKEN`) and hold its text (PostgreSQL has no NUL)."""
+    """Whether a ledger can add it up (see `MAX_AMOUNT`) and hold its text (PostgreSQL has no NUL)."""
     tap = entry.tap
     texts = (tap.place, tap.gate, tap.profile or "")
-    return tap.rides <= MAX_TAKEN and tap.amount <= MAX_TAKEN and not any("\0" in text for text in texts)
+    return tap.rides <= MAX_AMOUNT and tap.amount <= MAX_AMOUNT and not any("\0" in text for text in texts)
 
 
 def _refuse_all(source: str, reason: Refused, payload: bytes) -> Admission:

@@ -1,10 +1,10 @@
 """The completeness of one device's journal, as the ledger has it: what is missing, twice, broken, forged or altered.
 
-A journal is gap-free and hash-chained, so nothing here is guessed: a number below the latest known one is present or it
-is missing, and an entry names its predecessor or it does not.
+A journal is gap-free and hash-chained, so nothing here is guessed: a number below the latest signed one is present or
+it is missing, and an entry names its predecessor or it does not. Only what a device announces beyond that is hearsay.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from validator.entry import GENESIS
@@ -39,8 +39,8 @@ class Chain:
         taps: Distinct sequence numbers present.
         contiguous: Entries 1 to here are present.
         highest: Greatest number present.
-        head: Latest number that the device announced, at least `highest`.
-        missing: Ranges of numbers, both ends included, that are absent up to `head`.
+        announced: Latest number that the device said it had when it was last heard. Nobody signed that.
+        missing: Ranges of numbers, both ends included, that are absent below `highest`.
         duplicated: Numbers present more than once. The tables forbid it; looking costs nothing.
         breaks: Numbers whose predecessor is present and is not the one they name.
         unsigned: Numbers whose envelope is not the device's.
@@ -51,7 +51,7 @@ class Chain:
     taps: int = 0
     contiguous: int = 0
     highest: int = 0
-    head: int = 0
+    announced: int = 0
     missing: list[tuple[int, int]] = field(default_factory=list)
     duplicated: list[int] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
@@ -64,21 +64,27 @@ class Chain:
         """How many numbers are missing."""
         return sum(last - first + 1 for first, last in self.missing)
 
+    @property
+    def outstanding(self) -> int:
+        """How many numbers are announced beyond the highest that is present."""
+        return max(0, self.announced - self.highest)
 
-def examine(links: Iterable[Link], head: int) -> Chain:
+
+def examine(links: Iterable[Link], announced: int) -> Chain:
     """Examine an epoch.
 
     Args:
         links: Its taps in the order of their numbers.
-        head: Latest number that the device announced.
+        announced: Latest number that the device said it had when it was last heard.
     """
-    chain = Chain()
+    chain = Chain(announced=announced)
     before: Link | None = None
     for link in links:
         if before is not None and link.seq == before.seq:
             chain.duplicated.append(link.seq)
             continue
-        chain.missing.extend(_gap(chain.highest, link.seq - 1))
+        if link.seq > chain.highest + 1:
+            chain.missing.append((chain.highest + 1, link.seq - 1))
         if not _follows(before, link):
             chain.breaks.append(link.seq)
         if not link.signed:
@@ -92,8 +98,6 @@ def examine(links: Iterable[Link], head: int) -> Chain:
         if not chain.missing:
             chain.contiguous = link.seq
         before = link
-    chain.head = max(head, chain.highest)
-    chain.missing.extend(_gap(chain.highest, chain.head))
     return chain
 
 
@@ -103,8 +107,3 @@ def _follows(before: Link | None, link: Link) -> bool:
     if before is None or before.seq != link.seq - 1:
         return True  # the predecessor is missing, and named as that
     return link.previous == before.digest
-
-
-def _gap(present: int, absent_to: int) -> Iterator[tuple[int, int]]:
-    if absent_to > present:
-        yield present + 1, absent_to

@@ -10,9 +10,10 @@ from typing import Annotated
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from validator.config import TlsSection, load_private_key, load_public_key, read_toml
+from validator.config import ConfigError, TlsSection, load_private_key, load_public_key, read_toml
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_SQLITE = "sqlite:///"
 _Days = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -57,7 +58,7 @@ class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: The back office's name: it signs acknowledgements with it.
         key: Path of its Ed25519 private key (PEM).
         region: Region of the lists.
-        ledger: SQLAlchemy URL of the ledger, for example ``sqlite:///ledger.db`` (relative to this file).
+        ledger: The ledger's database, ``sqlite:///PATH``; a relative path is taken from where this file lies.
         broker: The broker.
         publisher: The publisher; a back office that only reconciles needs none.
         devices: Path of each device's Ed25519 public key (PEM) by device id.
@@ -81,11 +82,8 @@ class OfficeConfig:
 
     @property
     def ledger_url(self) -> str:
-        """URL of the ledger, a relative SQLite path taken from where the file lies."""
-        scheme, separator, name = self.file.ledger.partition(":///")
-        if separator and scheme.startswith("sqlite") and name and not name.startswith("/"):
-            return f"{scheme}:///{(self.path.parent / name).absolute()}"
-        return self.file.ledger
+        """URL of the ledger, a relative path taken from where the file lies."""
+        return _SQLITE + str((self.path.parent / self.file.ledger.removeprefix(_SQLITE)).absolute())
 
     def resolve(self, path: str) -> Path:
         """Return a path of the file, relative ones taken from where the file lies."""
@@ -95,9 +93,27 @@ class OfficeConfig:
         """Load the key that signs acknowledgements.
 
         Raises:
-            ConfigError: Missing, unreadable, or not an Ed25519 key.
+            ConfigError: Missing, unreadable, readable by everybody, or not an Ed25519 key.
         """
         return load_private_key(self.resolve(self.file.key), f"{self.path}: key")
+
+    def publisher_section(self) -> PublisherSection:
+        """Return ``[publisher]``.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if self.file.publisher is None:
+            raise ConfigError(f"{self.path}: no [publisher] table; add name, key and out to publish from here")
+        return self.file.publisher
+
+    def publisher_key(self) -> Ed25519PrivateKey:
+        """Load the key that signs lists.
+
+        Raises:
+            ConfigError: No publisher; or its key is missing, unreadable, readable by everybody, or not Ed25519.
+        """
+        return load_private_key(self.resolve(self.publisher_section().key), f"{self.path}: publisher.key")
 
     def device_keys(self) -> dict[str, Ed25519PublicKey]:
         """Load the devices' public keys.
@@ -117,4 +133,9 @@ def load(path: Path) -> OfficeConfig:
     Raises:
         ConfigError: Missing, not TOML, or a key is wrong.
     """
-    return OfficeConfig(path, read_toml(path, OfficeFile))
+    file = read_toml(path, OfficeFile)
+    name = file.ledger.removeprefix(_SQLITE)
+    # A ledger in memory is empty, and empty books are closed; what follows a question mark could ask for one.
+    if not file.ledger.startswith(_SQLITE) or name in {"", ":memory:"} or "?" in name:
+        raise ConfigError(f"{path}: key `ledger`: {file.ledger!r}: ledgers are kept in a SQLite file, {_SQLITE}PATH")
+    return OfficeConfig(path, file)

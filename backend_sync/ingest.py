@@ -5,21 +5,22 @@ which is after the commit; the device keeps a tap until the back office's own si
 Whatever is lost in between is sent again, and the ledger knows it by ``(device, epoch, seq)``.
 
 A message that is refused is acknowledged to the broker all the same: it will not get better, and the broker gives us
-only so many unacknowledged messages before it stops. The device gets no acknowledgement for it.
+only so many unacknowledged messages before it stops. The device gets no acknowledgement for it; for a batch of its own
+whose entries are refused it gets its present position, so that it goes on with what follows.
 
 The broker's own limit on unacknowledged messages (Mosquitto: ``max_inflight_messages``, 20) bounds how much is
 committed at once and how much backlog can be seen from here; 200 suits a busy back office.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from backend_sync import wire
 from backend_sync.admission import Admission, admit
@@ -69,7 +70,8 @@ class IngestOptions:
         key: Signs acknowledgements.
         signer: The name under which devices know that key.
         now_ms: Wall clock, milliseconds since 1970 UTC.
-        identifier: Client id, the same after every restart, so that the broker keeps what came meanwhile.
+        devices: Whose taps are admitted, if registered; a device that was taken out is refused although the ledger
+            still knows its key. None admits every registered device.
         at_once: The most messages committed together.
         rates: Back-pressure.
         reconnect: Bound of the first wait before connecting again.
@@ -84,7 +86,7 @@ class IngestOptions:
     key: Ed25519PrivateKey
     signer: str
     now_ms: Callable[[], int]
-    identifier: str = "ingest-1"
+    devices: Container[str] | None = None
     at_once: int = 200
     rates: SendRates = field(default_factory=SendRates)
     reconnect: float = 1.0
@@ -93,12 +95,18 @@ class IngestOptions:
     recorded: Callable[[list[Receipt]], None] = lambda _: None
     rng: Random = field(default_factory=Random)
 
+    @property
+    def identifier(self) -> str:
+        """Client id: the same after every restart, so that the broker keeps what came meanwhile, and no other's."""
+        return f"ingest-{self.signer}"
+
 
 async def run(options: IngestOptions) -> None:
     """Record taps until cancelled.
 
     Raises:
-        LedgerError: The ledger's URL names another engine.
+        LedgerMissing: There is no ledger at the URL.
+        LedgerError: The ledger's URL names another engine, or the file is no ledger.
         SchemaTooNew: A later version of this program wrote the ledger.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
@@ -179,13 +187,17 @@ class Ingest:
 
     def _commit(self, messages: list[Message]) -> tuple[list[Admission], list[Receipt]]:
         ledger = self._opened()
-        admissions = [admit(message.topic, message.payload, ledger.device_key) for message in messages]
+        admissions = [admit(message.topic, message.payload, self._admitted_key) for message in messages]
         receipts = ledger.record_batches(
             [admission.arrival for admission in admissions if admission.arrival is not None],
             [rejection for admission in admissions for rejection in admission.rejections],
             received_ms=self._options.now_ms(),
         )
         return admissions, receipts
+
+    def _admitted_key(self, device: str) -> Ed25519PublicKey | None:
+        devices = self._options.devices
+        return self._opened().device_key(device) if devices is None or device in devices else None
 
     def _release(self, link: Link, messages: list[Message]) -> None:
         for message in messages:
@@ -209,8 +221,10 @@ class Ingest:
                 source = f"refused {rejection.source}"
                 self._complain(source, "refused", device=rejection.source, why=rejection.reason.value)
         for receipt in receipts:
-            for seq in receipt.conflicts:
-                _LOG.error("two entries under one number", device=receipt.device, epoch=receipt.epoch, seq=seq)
+            if receipt.conflicts:
+                source = f"conflict {receipt.device}"
+                facts = {"device": receipt.device, "epoch": receipt.epoch, "seqs": receipt.conflicts}
+                self._complain(source, "two entries under one number", **facts)
         if receipts:
             self._options.recorded(receipts)
 

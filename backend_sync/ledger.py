@@ -10,30 +10,36 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
-from backend_sync import recording, schema
+from backend_sync import recording, sales, schema
 from backend_sync.admission import Arrival, Rejection
-from backend_sync.one_writer import StillWriting, one_writer
+from backend_sync.one_writer import StillWriting, give_way, one_writer
 from backend_sync.recording import Receipt
-from backend_sync.sales import Sale, SaleConflict, record_sale
+from backend_sync.sales import Sale, SaleConflict
 from backend_sync.schema import DEVICE, TAP
 from backend_sync.tickets import TicketSnapshot
 from backend_sync.wire import check_device
 from validator.model import Product
 
 BUSY_TIMEOUT_S = 10
+_MAGIC = b"SQLite format 3\0"
 
-__all__ = ["Ledger", "LedgerError", "LedgerUnavailable", "Receipt", "Sale", "SaleConflict"]
+__all__ = ["Ledger", "LedgerError", "LedgerMissing", "LedgerUnavailable", "Receipt", "Sale", "SaleConflict"]
 
 
 class LedgerError(Exception):
-    """What was asked contradicts what the ledger holds."""
+    """What was asked contradicts what the ledger holds, or the file is no ledger."""
+
+
+class LedgerMissing(LedgerError):  # noqa: N818 - the state that a wrong path leads to
+    """There is no ledger where one should be."""
 
 
 class LedgerUnavailable(Exception):  # noqa: N818 - the state that is answered by trying again later
@@ -41,23 +47,32 @@ class LedgerUnavailable(Exception):  # noqa: N818 - the state that is answered b
 
 
 class Ledger:
-    """An open ledger. Use `Ledger.open`, and `close` it."""
+    """An open ledger. Use `Ledger.open`, and `close` it.
 
-    def __init__(self, engine: Engine, lock: Path | None) -> None:
+    Attributes:
+        begun: Whether opening it made it.
+    """
+
+    def __init__(self, engine: Engine, path: Path | None) -> None:
         self._engine = engine
-        self._lock = lock
+        self._path = path
         self._writer = engine.execution_options(pilet_writes=True)
         self._keys: dict[str, Ed25519PublicKey] = {}
+        self.begun = False
 
     @classmethod
-    def open(cls, url: str) -> "Ledger":
-        """Open a ledger, creating or migrating its tables.
+    def open(cls, url: str, *, create: bool = False) -> "Ledger":
+        """Open a ledger, migrating its tables.
 
         Args:
-            url: ``sqlite:///path``, or ``sqlite://`` for one in memory.
+            url: ``sqlite:///path``, or ``sqlite://`` for a new one in memory.
+            create: Begin a new ledger where there is none. Only for those who bring something to record: to everybody
+                else an empty ledger would look like closed books.
 
         Raises:
-            LedgerError: Another engine than SQLite.
+            LedgerMissing: There is none, or its folder is not there.
+            LedgerError: Another engine than SQLite, or the file is something else than a ledger.
+            OSError: The file may not be read.
             LedgerUnavailable: The file cannot be opened or stays locked.
             SchemaTooNew: A later version of this program wrote it.
         """
@@ -67,28 +82,44 @@ class Ledger:
                 f"ledger {parsed.get_backend_name()!r}: this version keeps ledgers in SQLite, sqlite:///PATH"
             )
         in_memory = parsed.database in {None, "", ":memory:"}
+        if not in_memory:
+            _look_at(Path(str(parsed.database)), create=create)
         engine = create_engine(
             parsed,
             poolclass=StaticPool if in_memory else QueuePool,
             connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+            hide_parameters=True,  # an error must not print who travelled
         )
         event.listen(engine, "connect", _on_connect)
         event.listen(engine, "begin", _on_begin)
-        ledger = cls(engine, None if in_memory else Path(f"{parsed.database}.lock"))
+        # By whatever name the file is opened, there is one lock.
+        ledger = cls(engine, None if in_memory else Path(str(parsed.database)).resolve())
         try:
-            with ledger._writing() as connection:
-                schema.migrate(connection)
+            with ledger.reading() as connection:
+                current = schema.is_current(connection)
+            if not current:
+                with ledger._writing() as connection:
+                    ledger.begun = schema.migrate(connection, create=create or in_memory)
+        except schema.NotALedger as error:
+            ledger.close()
+            raise LedgerError(f"{parsed.database}: {error}; check the path") from None
         except BaseException:
             ledger.close()
             raise
         return ledger
 
     def close(self) -> None:
-        """Close all connections; the last one copies the log back, which is writing."""
-        with contextlib.suppress(LedgerUnavailable), self._alone():
+        """Close all connections.
+
+        The last one copies the log back, which is writing. Where others keep the lock the log stays as it is, for the
+        next who opens the ledger.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._alone())
+            except LedgerUnavailable:
+                stack.enter_context(self._log_left())
             self._engine.dispose()
-            return
-        self._engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -170,21 +201,42 @@ class Ledger:
             SaleConflict: Another sale has its number.
             LedgerUnavailable: Nothing was recorded, try again later.
         """
-        with self._writing() as connection:
-            return record_sale(connection, sale)
+        return self.record_sales([sale]) == 1
 
-    def record_sales(self, sales: Iterable[Sale]) -> int:
-        """Record many sales in one transaction: all of them, or none.
+    def record_sales(self, sold: Iterable[Sale]) -> int:
+        """Record many sales. All are compared with the ledger before the first is written.
+
+        They are written a thousand at a time, so that ingest never waits for long. Whatever interrupts that (or a
+        conflict that somebody else's sale makes meanwhile) leaves the first ones recorded; recording all again records
+        the rest.
 
         Returns:
             How many are new.
 
         Raises:
             SaleConflict: One has the number of another sale.
-            LedgerUnavailable: Nothing was recorded, try again later.
+            LedgerUnavailable: Try again later.
         """
-        with self._writing() as connection:
-            return sum(record_sale(connection, sale) for sale in sales)
+        with self.reading() as connection:
+            new = sales.unrecorded(connection, sold)
+        recorded = 0
+        for start in range(0, len(new), sales.CHUNK):
+            if start:
+                give_way()
+            with self._writing() as connection:
+                recorded += sales.record_sales(connection, new[start : start + sales.CHUNK])
+        return recorded
+
+    def tap_envelopes(self, device: str) -> Iterator[tuple[int, int, bytes]]:
+        """Yield ``(epoch, seq, envelope)`` of each tap of a device, by epoch and number.
+
+        Raises:
+            LedgerUnavailable: Try again later.
+        """
+        with self.reading() as connection:
+            taps = select(TAP.c.epoch, TAP.c.seq, TAP.c.envelope).where(TAP.c.device == device)
+            for row in connection.execute(taps.order_by(TAP.c.epoch, TAP.c.seq)):
+                yield row.epoch, row.seq, row.envelope
 
     def tap_count(self) -> int:
         """Return how many taps are recorded.
@@ -233,14 +285,23 @@ class Ledger:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep every other writer out, whatever process it is in."""
-        if self._lock is None:
+        if self._path is None:
             yield
             return
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(one_writer(self._lock, BUSY_TIMEOUT_S))
+                stack.enter_context(one_writer(Path(f"{self._path}.lock"), BUSY_TIMEOUT_S))
             except (StillWriting, OSError) as error:
                 raise LedgerUnavailable(f"the ledger does not take this now: {error}") from None
+            yield
+
+    @contextlib.contextmanager
+    def _log_left(self) -> Iterator[None]:
+        """Be the last to close, and unable to copy the log back: SQLite lets no read-only connection do that."""
+        url = URL.create("sqlite", database=f"file:{quote(str(self._path))}", query={"mode": "ro", "uri": "true"})
+        with create_engine(url, poolclass=NullPool).connect() as last:
+            with contextlib.suppress(DBAPIError):
+                last.exec_driver_sql("SELECT 1 FROM sqlite_master").first()  # a connection counts from its first read
             yield
 
 
@@ -249,7 +310,31 @@ def _unavailable() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        # The one code that does not speak of the moment: the statement or its sums are wrong, now and later.
+        if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_ERROR":
+            raise LedgerError(f"the ledger does not work: {error.orig}; was its file changed by hand?") from None
         raise LedgerUnavailable(f"the ledger does not take this now: {error.orig}") from None
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # its subclasses blame the statement
+            raise
+        raise LedgerError(f"the ledger is damaged: {error.orig}; keep it, and put a copy in its place") from None
+
+
+def _look_at(path: Path, *, create: bool) -> None:
+    """Refuse what is no ledger before anything is made or locked beside it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        if not create:
+            raise LedgerMissing(
+                f"{path}: there is no ledger; check the path (`ingest` and `publish sales` begin a new one)"
+            ) from None
+        if not path.parent.is_dir():
+            raise LedgerMissing(f"{path}: its folder is not there; check the path, or make the folder") from None
+        return
+    if start not in {b"", _MAGIC}:
+        raise LedgerError(f"{path}: this is no ledger but something else; check the path")
 
 
 def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - a connection of the driver's own type

@@ -2,28 +2,51 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum, unique
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select
 
 from backend_sync import postings
 from backend_sync.postings import Account, Posting, Unit
 from backend_sync.schema import POSTING, SALE, TAP
-from validator.model import Outcome
+from validator.model import Outcome, ProductKind
 
 _NAMED = 1000
 """At most so many of each kind of fault are named; the books are open long before."""
+
+_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
     """What one product holds, in one unit."""
 
-    product_id: int | None
+    product_id: int
     unit: str
     amount: int
+
+
+@unique
+class Unfounded(StrEnum):
+    """Why no sale accounts for what a granted tap took."""
+
+    NO_SALE = "no-sale"  # its product was never sold, or it took something and names none
+    OTHER_CREDENTIAL = "other-credential"  # the product was sold to another
+    OTHER_AMOUNT = "other-amount"  # not the one ride or the fare that the product costs
+
+
+@dataclass(frozen=True, slots=True)
+class UnfoundedTap:
+    """One granted tap that no sale accounts for."""
+
+    device: str
+    epoch: int
+    seq: int
+    product_id: int | None
+    why: Unfounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +64,8 @@ class Money:
         rides_on_taps: Rides that granted taps name.
         paid: Prices of all sales.
         revenue: Fares taken, and sales of passes and carnets.
-        negative: Products that hold less than nothing: uses that crossed while devices were offline.
+        overspent: Products that were sold and hold less than nothing: uses that crossed while devices were offline.
+        unfounded: Granted taps that no sale accounts for.
         unbalanced: Causes (``tap DEVICE EPOCH SEQ``, ``sale ID``) whose postings do not sum to zero in a unit.
         misposted: Sales (``sale ID``) whose postings are not those of the sale; taps are examined with their chain.
     """
@@ -56,15 +80,17 @@ class Money:
     rides_on_taps: int
     paid: int
     revenue: int
-    negative: tuple[Balance, ...]
+    overspent: tuple[Balance, ...]
+    unfounded: tuple[UnfoundedTap, ...]
     unbalanced: tuple[str, ...]
     misposted: tuple[str, ...]
 
     @property
     def closed(self) -> bool:
-        """Whether everything adds up. A negative balance is a debt to collect, not an error of the books."""
+        """Whether everything adds up. What is overspent is a debt to collect, not an error of the books."""
         return (
-            not self.unbalanced
+            not self.unfounded
+            and not self.unbalanced
             and not self.misposted
             and self.loaded == self.spent + self.left
             and self.spent == self.fares_on_taps
@@ -75,37 +101,76 @@ class Money:
 
 def count(connection: Connection) -> Money:
     """Add everything up, in one read transaction of the caller's."""
+    side = (POSTING.c.account, POSTING.c.unit)
+    balances = {
+        (row.account, row.unit): int(row.amount)
+        for row in connection.execute(select(*side, func.sum(POSTING.c.amount).label("amount")).group_by(*side))
+    }
 
     def balance(account: Account, unit: Unit) -> int:
-        return _sum(connection, POSTING.c.amount, POSTING.c.account == account.value, POSTING.c.unit == unit.value)
+        return balances.get((account.value, unit.value), 0)
 
-    granted = TAP.c.outcome == int(Outcome.GRANT)
+    fares, rides_on_taps = _sums(connection, TAP.c.amount, TAP.c.rides, where=TAP.c.outcome == int(Outcome.GRANT))
+    loaded, rides_sold, paid = _sums(connection, SALE.c.balance, SALE.c.rides, SALE.c.price)
     spent = balance(Account.FARE_REVENUE, Unit.MINOR)
     return Money(
-        loaded=_sum(connection, SALE.c.balance),
+        loaded=loaded,
         spent=spent,
         left=balance(Account.STORED_VALUE, Unit.MINOR),
-        fares_on_taps=_sum(connection, TAP.c.amount, granted),
-        rides_sold=_sum(connection, SALE.c.rides),
+        fares_on_taps=fares,
+        rides_sold=rides_sold,
         rides_posted=balance(Account.RIDES_USED, Unit.RIDE),
         rides_left=balance(Account.CARNET, Unit.RIDE),
-        rides_on_taps=_sum(connection, TAP.c.rides, granted),
-        paid=_sum(connection, SALE.c.price),
+        rides_on_taps=rides_on_taps,
+        paid=paid,
         revenue=spent + balance(Account.SALES_REVENUE, Unit.MINOR),
-        negative=tuple(Balance(row.product_id, row.unit, row.amount) for row in connection.execute(_negative()).all()),
+        overspent=tuple(
+            Balance(row.product_id, row.unit, row.amount) for row in connection.execute(_overspent()).all()
+        ),
+        unfounded=tuple(
+            UnfoundedTap(row.device, row.epoch, row.seq, row.product_id, Unfounded(row.why))
+            for row in connection.execute(_unfounded()).all()
+        ),
         unbalanced=tuple(_cause(row) for row in connection.execute(_unbalanced()).all()),
         misposted=tuple(islice(_misposted_sales(connection), _NAMED)),
     )
 
 
-def _sum(connection: Connection, column: ColumnElement[int], *where: ColumnElement[bool]) -> int:
-    return int(connection.execute(select(func.coalesce(func.sum(column), 0)).where(*where)).scalar_one())
+def _sums(
+    connection: Connection, *columns: ColumnElement[int], where: ColumnElement[bool] | None = None
+) -> tuple[int, ...]:
+    wanted = select(*(func.coalesce(func.sum(column), 0) for column in columns))
+    return tuple(connection.execute(wanted if where is None else wanted.where(where)).one())
 
 
-def _negative() -> Select[Any]:
+def _unfounded() -> Select[Any]:
+    takes = TAP.c.recovers.is_(None)  # the tap after a torn one takes nothing
+    rides = case((and_(takes, SALE.c.kind == int(ProductKind.CARNET)), 1), else_=0)
+    amount = case((and_(takes, SALE.c.kind == int(ProductKind.STORED_VALUE)), SALE.c.fare), else_=0)
+    why = case(
+        (SALE.c.id.is_(None), Unfounded.NO_SALE.value),
+        (TAP.c.credential_id.is_distinct_from(SALE.c.credential_id), Unfounded.OTHER_CREDENTIAL.value),
+        (or_(TAP.c.rides != rides, TAP.c.amount != amount), Unfounded.OTHER_AMOUNT.value),
+    ).label("why")
+    found = (
+        select(TAP.c.device, TAP.c.epoch, TAP.c.seq, TAP.c.product_id, why)
+        .outerjoin(SALE, SALE.c.id == TAP.c.product_id)
+        .where(
+            TAP.c.outcome == int(Outcome.GRANT),
+            or_(TAP.c.product_id.is_not(None), TAP.c.rides != 0, TAP.c.amount != 0),
+        )
+        .subquery()
+    )
+    return (
+        select(found).where(found.c.why.is_not(None)).order_by(found.c.device, found.c.epoch, found.c.seq).limit(_NAMED)
+    )
+
+
+def _overspent() -> Select[Any]:
     amount = func.sum(POSTING.c.amount)
     return (
         select(POSTING.c.product_id, POSTING.c.unit, amount.label("amount"))
+        .join(SALE, SALE.c.id == POSTING.c.product_id)
         .where(POSTING.c.account.in_([Account.STORED_VALUE.value, Account.CARNET.value]))
         .group_by(POSTING.c.product_id, POSTING.c.unit)
         .having(amount < 0)
@@ -121,10 +186,13 @@ def _unbalanced() -> Select[Any]:
 
 def _misposted_sales(connection: Connection) -> Iterator[str]:
     moved = connection.execute(
-        select(POSTING).where(POSTING.c.sale.is_not(None)).order_by(POSTING.c.sale, POSTING.c.id)
+        select(POSTING)
+        .where(POSTING.c.sale.is_not(None))
+        .order_by(POSTING.c.sale, POSTING.c.id)
+        .execution_options(yield_per=_CHUNK)
     )
     by_sale = GroupedPostings(moved, "sale")
-    for sale in connection.execute(select(SALE).order_by(SALE.c.id)):
+    for sale in connection.execute(select(SALE).order_by(SALE.c.id).execution_options(yield_per=_CHUNK)):
         due = postings.of_sale(sale.id, rides=sale.rides, balance=sale.balance, price=sale.price)
         if not by_sale.take(sale.id, due):
             yield f"sale {sale.id}"

@@ -9,9 +9,9 @@ broker accepts the connection and then says nothing.
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -28,35 +28,20 @@ class LinkLost(Exception):  # noqa: N818 - names the event that is answered by c
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """Files for mutual TLS.
-
-    Attributes:
-        ca: Certificates that the broker's certificate must chain to, PEM.
-        cert: Own certificate, PEM; its CN is the device id.
-        key: Own private key, PEM.
-    """
-
-    ca: Path
-    cert: Path | None = None
-    key: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Broker:
     """Where the broker is and how to speak to it.
 
     Attributes:
         host: Name or address.
         port: TCP port.
-        tls: Files for TLS; None speaks in the clear, for loopback only.
+        tls: What TLS believes and shows; None speaks in the clear, for loopback only.
         keepalive: Seconds without traffic after which either side looks whether the other is there.
         timeout: Seconds to wait for any single answer of the broker.
     """
 
     host: str
     port: int
-    tls: Tls | None = None
+    tls: ssl.SSLContext | None = None
     keepalive: int = 20
     timeout: float = 10.0
 
@@ -220,14 +205,6 @@ def _link_errors() -> Iterator[None]:
 
 
 def _client(broker: Broker, identifier: str, *, clean_session: bool, will: Will | None) -> aiomqtt.Client:
-    tls = None
-    if broker.tls is not None:
-        files = broker.tls
-        tls = aiomqtt.TLSParameters(
-            ca_certs=str(files.ca),
-            certfile=None if files.cert is None else str(files.cert),
-            keyfile=None if files.key is None else str(files.key),
-        )
     return aiomqtt.Client(
         broker.host,
         broker.port,
@@ -235,7 +212,7 @@ def _client(broker: Broker, identifier: str, *, clean_session: bool, will: Will 
         clean_session=clean_session,
         keepalive=broker.keepalive,
         timeout=broker.timeout,
-        tls_params=tls,
+        tls_context=broker.tls,
         will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=AT_LEAST_ONCE, retain=True),
         logger=_LOG,
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _TRY_S = 0.005
+_GIVE_WAY_S = 4 * _TRY_S
 
 
 class StillWriting(Exception):  # noqa: N818 - names the state that is answered by trying again later
@@ -42,6 +43,11 @@ def one_writer(lock: Path, wait_s: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def give_way() -> None:
+    """Leave the lock free for long enough that whoever waits for it gets it: those who write much owe that."""
+    time.sleep(_GIVE_WAY_S)
 
 
 def _taken(descriptor: int) -> bool:

@@ -124,16 +124,21 @@ class Outbox:
         self._sent_up_to = last
         self._flights.append(_Flight(last, now + self._pause(self._unanswered)))
 
+    def passed_over(self, last: int) -> None:
+        """Take note that the entries up to `last` cannot be sent: what follows them can."""
+        self._sent_up_to = last
+
     def acknowledged(self, contiguous_up_to: int, send_rate: int) -> AckEffect:
         """Take note of an acknowledgement for this epoch, verified by the caller.
 
         Args:
             contiguous_up_to: Entries 1 to here are committed.
-            send_rate: Taps per minute from now on.
+            send_rate: Taps per minute from now on; of an acknowledgement that is behind the cursor it counts no more.
         """
         if contiguous_up_to > self.head:
             return AckEffect.BEYOND
-        self._rate = max(1, send_rate)
+        if contiguous_up_to >= self.cursor:
+            self._rate = max(1, send_rate)
         self._unanswered = 0
         for flight in self._flights:
             flight.answered = True

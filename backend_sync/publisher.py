@@ -8,7 +8,6 @@ Each version is first installed into a scratch directory with the very code that
 
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,31 +15,27 @@ from hashlib import file_digest
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from validator.certificates import HOSTILE
+from validator.certificates import CertificateError, load_certificates
 from validator.lists import directory
-from validator.lists.deny_list import encode_deny_list
+from validator.lists.deny_list import DenyList, encode_deny_list
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.ticket_list import write_ticket_file
-from validator.lists.trust_list import encode_trust_list
+from validator.lists.trust_list import encode_trust_list, parse_trust_list
 from validator.model import Product
 
 _PRIVATE = 0o600
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class PublishError(Exception):
-    """A list cannot be published, or a key not be used; the message names the file and why."""
+    """A list cannot be published, or a key not be written; the message names the file and why."""
+
+
+class InputMissing(PublishError):  # noqa: N818 - names the file that has to be brought
+    """A file that was named cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +52,13 @@ class Published:
 
     Attributes:
         manifest: What it says about itself.
+        entries: How many issuers, credentials or products it holds.
         manifest_path: Its signed manifest.
         payload_path: Its payload.
     """
 
     manifest: Manifest
+    entries: int
     manifest_path: Path
     payload_path: Path
 
@@ -86,10 +83,12 @@ class Publisher:
         """Publish a trust list from files of issuer certificates, each one DER certificate or any number in PEM.
 
         Raises:
-            PublishError: A file is not readable, or holds a certificate that is no issuer's.
+            InputMissing: A file cannot be read.
+            PublishError: A file holds something else, or a certificate that is no issuer's.
         """
-        payload = encode_trust_list(_certificates(anchors), _certificates(intermediates))
-        return self._publish(ListKind.TRUST, dates, lambda path: _write(path, payload))
+        roots, others = _issuers(anchors), _issuers(intermediates)
+        payload = encode_trust_list(roots, others)
+        return self._publish(ListKind.TRUST, dates, _writer(payload, len({*roots, *others})))
 
     def deny(self, credential_ids: Iterable[bytes], dates: Dates) -> Published:
         """Publish a deny list from credential ids, 16 bytes each, in any order.
@@ -101,7 +100,7 @@ class Publisher:
             payload = encode_deny_list(credential_ids)
         except ListError as error:
             raise PublishError(str(error)) from error
-        return self._publish(ListKind.DENY, dates, lambda path: _write(path, payload))
+        return self._publish(ListKind.DENY, dates, _writer(payload, len(DenyList(payload))))
 
     def tickets(
         self,
@@ -129,7 +128,7 @@ class Publisher:
         self,
         kind: ListKind,
         dates: Dates,
-        write: Callable[[Path], object],
+        write: Callable[[Path], int],
         *,
         horizons: Mapping[str, tuple[int, int]] | None = None,
     ) -> Published:
@@ -139,7 +138,7 @@ class Publisher:
             with tempfile.TemporaryDirectory(prefix=".building-", dir=shelf) as building:
                 draft = Path(building) / "draft"
                 draft.mkdir()
-                write(draft / directory.PAYLOAD)
+                entries = write(draft / directory.PAYLOAD)
                 manifest = self._manifest(kind, dates, draft / directory.PAYLOAD, horizons or {})
                 sealed = seal_manifest(manifest, self.key, self.signer)
                 _write(draft / directory.MANIFEST, sealed)
@@ -149,10 +148,11 @@ class Publisher:
                 draft.rename(home)
                 _sync(shelf)
         except ListError as error:
-            raise PublishError(f"{kind} list: {error}") from error
+            # Where it happened was a draft that is gone by now.
+            raise PublishError(f"{kind} list: {error.why}") from error
         except OSError as error:
             raise PublishError(f"{error.filename or shelf}: {error.strerror or error}") from error
-        return Published(manifest, home / directory.MANIFEST, home / directory.PAYLOAD)
+        return Published(manifest, entries, home / directory.MANIFEST, home / directory.PAYLOAD)
 
     def _manifest(
         self, kind: ListKind, dates: Dates, payload: Path, horizons: Mapping[str, tuple[int, int]]
@@ -195,26 +195,6 @@ def create_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def load_key(path: Path) -> Ed25519PrivateKey:
-    """Load a signing key.
-
-    Raises:
-        PublishError: It is no Ed25519 key in PEM, or others may read its file.
-    """
-    try:
-        mode = path.stat().st_mode
-        if mode & _OTHERS:
-            raise PublishError(f"{path}: mode {stat.filemode(mode)} lets others at the key; run chmod 600 on it")
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise PublishError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise PublishError(f"{path}: is not an unencrypted private key in PEM") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise PublishError(f"{path}: is not an Ed25519 key")
-    return key
-
-
 def write_public_key(key: Ed25519PrivateKey, path: Path) -> None:
     """Write the public half as PEM, for the devices' configuration.
 
@@ -228,20 +208,30 @@ def write_public_key(key: Ed25519PrivateKey, path: Path) -> None:
         raise PublishError(f"{path}: {error.strerror or error}") from error
 
 
-def _certificates(paths: Iterable[Path]) -> list[x509.Certificate]:
+def _issuers(paths: Iterable[Path]) -> list[x509.Certificate]:
+    """Read issuers, and refuse each that no gate would take while it can still be said which file it came from."""
     found: list[x509.Certificate] = []
     for path in paths:
         try:
-            content = path.read_bytes()
-            if b"-----BEGIN" in content:
-                found.extend(x509.load_pem_x509_certificates(content))
-            else:
-                found.append(x509.load_der_x509_certificate(content))
+            certificates = load_certificates(path.read_bytes())
+            for number, certificate in enumerate(certificates, 1):
+                parse_trust_list(encode_trust_list([certificate], []), f"{path}, certificate {number}")
         except OSError as error:
-            raise PublishError(f"{path}: {error.strerror or error}") from error
-        except HOSTILE as error:
-            raise PublishError(f"{path}: holds no certificate in PEM or DER: {error}") from None
+            raise InputMissing(f"{path}: {error.strerror or error}") from error
+        except CertificateError as error:
+            raise PublishError(f"{path}: {error}") from None
+        except ListError as error:
+            raise PublishError(str(error)) from None
+        found += certificates
     return found
+
+
+def _writer(content: bytes, entries: int) -> Callable[[Path], int]:
+    def write(path: Path) -> int:
+        _write(path, content)
+        return entries
+
+    return write
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,17 +15,17 @@ from backend_sync import config as office_file
 from backend_sync.config import OfficeConfig
 from backend_sync.delivery import deliver
 from backend_sync.ledger import Ledger
-from backend_sync.publisher import Dates, Publisher, PublishError, load_key
+from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError
 from backend_sync.sales import Sale
 from validator import config as gate_file
 from validator.commandline import JsonOption, print_json
-from validator.config import ConfigError
 from validator.lists.manifest import Manifest
 from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
 
 publish = typer.Typer(help="Record sales; build, sign and deliver lists.", no_args_is_help=True)
 
 OfficeOption = Annotated[Path, typer.Option("--config", help="The back office's TOML file.")]
+EmptyOption = Annotated[bool, typer.Option("--empty", help="Publish the list although nothing is on it.")]
 DEFAULT_OFFICE = Path("/etc/pilet/office.toml")
 DAY_S = 24 * 3600
 
@@ -65,7 +66,14 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     places: list[str] = []
 
     def sale_of(self) -> Sale:
-        """Return the sale that the line tells of."""
+        """Return the sale that the line tells of.
+
+        Raises:
+            ValueError: Nobody can have sold that.
+        """
+        for wrong, why in self._impossible():
+            if wrong:
+                raise ValueError(f"sale {self.sale}: {why}")
         product = Product(
             product_id=self.sale,
             kind=ProductKind[self.kind.upper()],
@@ -80,6 +88,17 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         return Sale(bytes.fromhex(self.credential_id), product, self.price, self.sold * 1000)
 
+    def _impossible(self) -> Iterator[tuple[bool, str]]:
+        carnet, stored_value = self.kind == "carnet", self.kind == "stored_value"
+        yield self.valid_from >= self.valid_until, "valid_from is not before valid_until"
+        yield (self.active_from or 0) >= self.valid_until, "active_from is not before valid_until"
+        yield carnet and not self.rides, "a carnet without rides"
+        yield not carnet and bool(self.rides), f"rides on a {self.kind}"
+        yield stored_value and not self.balance, "stored value without a balance"
+        yield stored_value and not self.fare, "stored value without a fare: every ride would be free"
+        yield not stored_value and bool(self.balance or self.fare), f"a balance or a fare on a {self.kind}"
+        yield any(not place or "\n" in place for place in self.places), "the name of a place is empty or has two lines"
+
 
 @publish.command("trust")
 def publish_trust(
@@ -91,8 +110,9 @@ def publish_trust(
 ) -> None:
     """Publish the issuers whose cards are believed."""
     office = office_file.load(config)
-    dates = _dates(_section(office).trust_days)
-    _tell(_publisher(office).trust(anchors, intermediate or [], dates).manifest, as_json=as_json)
+    dates = _dates(office.publisher_section().trust_days)
+    published = _publisher(office).trust(anchors, intermediate or [], dates)
+    _tell(published.manifest, published.entries, as_json=as_json)
 
 
 @publish.command("deny")
@@ -100,17 +120,24 @@ def publish_deny(
     file: Annotated[Path, typer.Argument(help="One credential id a line, 32 hexadecimal digits; # begins a comment.")],
     config: OfficeOption = DEFAULT_OFFICE,
     *,
+    empty: EmptyOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish the credentials that are refused although authentic."""
     office = office_file.load(config)
-    dates = _dates(_section(office).deny_days)
-    _tell(_publisher(office).deny(list(_credential_ids(file)), dates).manifest, as_json=as_json)
+    dates = _dates(office.publisher_section().deny_days)
+    credential_ids = list(_credential_ids(file))
+    if not credential_ids and not empty:
+        raise PublishError(
+            f"{file}: no credential is named, so that everybody would be let in; --empty if that is meant"
+        )
+    published = _publisher(office).deny(credential_ids, dates)
+    _tell(published.manifest, published.entries, as_json=as_json)
 
 
 @publish.command("sales")
 def record_sales(
-    file: Annotated[Path, typer.Argument(help="One sale a line, JSON.")],
+    file: Annotated[Path, typer.Argument(help="One sale a line, JSON; a line that begins with # is a comment.")],
     config: OfficeOption = DEFAULT_OFFICE,
     *,
     as_json: JsonOption = False,
@@ -118,62 +145,75 @@ def record_sales(
     """Record sales in the ledger: all of the file, or nothing if a line is wrong. Publish tickets afterwards."""
     office = office_file.load(config)
     sales = list(_sales(file))
-    with Ledger.open(office.ledger_url) as ledger:
-        new = ledger.record_sales(sales)
+    with Ledger.open(office.ledger_url, create=True) as ledger:
+        new, begun = ledger.record_sales(sales), ledger.begun
     if as_json:
-        print_json({"sales": len(sales), "new": new})
+        print_json({"sales": len(sales), "new": new, "ledger_begun": begun})
     else:
+        if begun:
+            Console().print(f"There was no ledger: {office.ledger_url} is a new one.", soft_wrap=True)
         Console().print(f"{new} new sales recorded, {len(sales) - new} were known; now publish tickets")
 
 
 @publish.command("tickets")
-def publish_tickets(config: OfficeOption = DEFAULT_OFFICE, *, as_json: JsonOption = False) -> None:
+def publish_tickets(
+    config: OfficeOption = DEFAULT_OFFICE, *, empty: EmptyOption = False, as_json: JsonOption = False
+) -> None:
     """Publish what is left of every product, as the ledger has it."""
     office = office_file.load(config)
-    dates = _dates(_section(office).tickets_days)
+    publisher, dates = _publisher(office), _dates(office.publisher_section().tickets_days)
     columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f}"), TimeElapsedColumn())
     with (
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         Ledger.open(office.ledger_url) as ledger,
         ledger.snapshot() as tickets,
     ):
+        products = tickets.product_states()
+        first = list(islice(products, 1))
+        if not first and not empty:
+            raise PublishError(
+                f"{office.ledger_url}: nothing was ever sold here, so that nobody would be let in; "
+                "check the path, or --empty if that is meant"
+            )
         task = progress.add_task("products", total=None)
-        published = _publisher(office).tickets(
-            tickets.product_states(),
+        published = publisher.tickets(
+            chain(first, products),
             tickets.horizons(),
             dates,
             lambda count: progress.update(task, completed=count),
         )
-    _tell(published.manifest, as_json=as_json)
+    _tell(published.manifest, published.entries, as_json=as_json)
 
 
 @publish.command("install")
 def install(
     gate: Annotated[Path, typer.Argument(help="The gate's TOML file.")],
     config: OfficeOption = DEFAULT_OFFICE,
+    folder: Annotated[
+        Path | None, typer.Option("--from", help="The published lists, where there is no back office's file.")
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the newest published lists into a gate's list directory, verified by the gate's own rules."""
-    office, gate_config = office_file.load(config), gate_file.load(gate)
-    published = office.resolve(_section(office).out)
-    installed = deliver(published, gate_config.lists, gate_config.publisher_keys(), gate_config.file.region)
-    for manifest in installed:
-        _tell(manifest, as_json=as_json)
+    """Bring the newest published lists into a gate's list directory, all or none, verified by the gate's own rules."""
+    gate_config = gate_file.load(gate)
+    if folder is None:
+        office = office_file.load(config)
+        folder = office.resolve(office.publisher_section().out)
+    installed = deliver(
+        folder,
+        gate_config.lists,
+        gate_config.publisher_keys(),
+        gate_config.file.region,
+        lambda manifest: _tell(manifest, as_json=as_json),
+    )
     if not installed and not as_json:
         Console().print("the gate has the newest lists already")
 
 
-def _section(office: OfficeConfig) -> office_file.PublisherSection:
-    if office.file.publisher is None:
-        raise ConfigError(f"{office.path}: no [publisher] table; add name, key and out to publish from here")
-    return office.file.publisher
-
-
 def _publisher(office: OfficeConfig) -> Publisher:
-    section = _section(office)
-    key = load_key(office.resolve(section.key))
-    return Publisher(office.resolve(section.out), section.name, key, office.file.region)
+    section = office.publisher_section()
+    return Publisher(office.resolve(section.out), section.name, office.publisher_key(), office.file.region)
 
 
 def _dates(days: float) -> Dates:
@@ -182,19 +222,23 @@ def _dates(days: float) -> Dates:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text file that say something, numbered from 1."""
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PublishError(f"{file}: cannot be read: {error}") from None
-    for number, line in enumerate(text.splitlines(), 1):
-        if content := line.partition("#")[0].strip():
+    except OSError as error:
+        raise InputMissing(f"{file}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise PublishError(f"{file}: is not text in UTF-8: {error}") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        content = line.strip()
+        if content and not content.startswith("#"):
             yield number, content
 
 
 def _credential_ids(file: Path) -> Iterator[bytes]:
     for number, line in _lines(file):
         try:
-            credential_id = bytes.fromhex(line)
+            credential_id = bytes.fromhex(line.partition("#")[0])
         except ValueError:
             credential_id = b""
         if len(credential_id) != CREDENTIAL_ID_BYTES:
@@ -212,9 +256,11 @@ def _sales(file: Path) -> Iterator[Sale]:
             raise PublishError(f"{file}, line {number}: {error}") from None
 
 
-def _tell(manifest: Manifest, *, as_json: bool) -> None:
+def _tell(manifest: Manifest, entries: int | None = None, *, as_json: bool) -> None:
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.not_after_s))
+    counted = {} if entries is None else {"entries": entries}
     if as_json:
-        print_json({"kind": manifest.kind.value, "version": manifest.version, "expires": expires})
+        print_json({"kind": manifest.kind.value, "version": manifest.version, "expires": expires} | counted)
     else:
-        Console().print(f"{manifest.kind.value} list, version {manifest.version}, fresh until {expires}")
+        number = "" if entries is None else f"{entries} entries, "
+        Console().print(f"{manifest.kind.value} list, version {manifest.version}, {number}fresh until {expires}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, func, select, union
 
 from backend_sync import money, postings
 from backend_sync.admission import SignedEntry, admit_entry
@@ -26,11 +26,19 @@ _NAMES = {int(reason): reason.name for reason in Reason}
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """One resent tap that was discarded: which, and in which batch, received when (milliseconds since 1970 UTC)."""
+    """A resent tap that was discarded.
+
+    Attributes:
+        seq: Which.
+        count: How often.
+        first_ms: When for the first time, milliseconds since 1970 UTC.
+        last_ms: When for the last time.
+    """
 
     seq: int
-    batch: int
-    received_ms: int
+    count: int
+    first_ms: int
+    last_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +63,11 @@ class DeviceBooks:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is missing, twice, broken, forged, altered or contradicted."""
+        """Whether nothing is missing, outstanding, twice, broken, forged, altered or contradicted."""
         chain = self.chain
         faults = (
             chain.missing,
+            chain.outstanding,
             chain.duplicated,
             chain.breaks,
             chain.unsigned,
@@ -78,7 +87,8 @@ class DeviceBooks:
             "contiguous_up_to": chain.contiguous,
             "acknowledged": self.acknowledged,
             "highest": chain.highest,
-            "head": chain.head,
+            "announced": chain.announced,
+            "outstanding": chain.outstanding,
             "missing": [list(ends) for ends in chain.missing],
             "duplicated": chain.duplicated,
             "chain_breaks": chain.breaks,
@@ -87,7 +97,8 @@ class DeviceBooks:
             "misposted": chain.misposted,
             "conflicts": list(self.conflicts),
             "duplicates_discarded": [
-                {"seq": item.seq, "batch": item.batch, "received_ms": item.received_ms} for item in self.discarded
+                {"seq": item.seq, "count": item.count, "first_ms": item.first_ms, "last_ms": item.last_ms}
+                for item in self.discarded
             ],
         }
 
@@ -98,6 +109,8 @@ class Books:
 
     Attributes:
         devices: By device and epoch.
+        silent: Registered devices that were never heard.
+        strays: Taps that no chain accounts for; 0 if all is well.
         granted: Taps granted.
         denied: Taps denied.
         reasons: Taps by the name of their reason.
@@ -106,6 +119,8 @@ class Books:
     """
 
     devices: tuple[DeviceBooks, ...]
+    silent: tuple[str, ...]
+    strays: int
     granted: int
     denied: int
     reasons: dict[str, int]
@@ -114,8 +129,8 @@ class Books:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is open anywhere."""
-        return self.money.closed and all(books.closed for books in self.devices)
+        """Whether nothing is open anywhere. A device that was never heard leaves nothing open: it may not be in use."""
+        return self.money.closed and not self.strays and all(books.closed for books in self.devices)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it: the counts first, the names below them."""
@@ -127,8 +142,10 @@ class Books:
             "denied": self.denied,
             "reasons": self.reasons,
             "missing": sum(chain.missing_count for chain in chains),
+            "outstanding": sum(chain.outstanding for chain in chains),
+            "strays": self.strays,
             "duplicated": sum(len(chain.duplicated) for chain in chains),
-            "duplicates_discarded": sum(len(books.discarded) for books in self.devices),
+            "duplicates_discarded": sum(item.count for books in self.devices for item in books.discarded),
             "conflicts": sum(len(books.conflicts) for books in self.devices),
             "chain_breaks": sum(len(chain.breaks) for chain in chains),
             "unsigned": sum(len(chain.unsigned) for chain in chains),
@@ -147,14 +164,25 @@ class Books:
                 "rides_on_taps": self.money.rides_on_taps,
                 "paid": self.money.paid,
                 "revenue": self.money.revenue,
-                "negative": [
+                "overspent": [
                     {"product_id": item.product_id, "unit": item.unit, "amount": item.amount}
-                    for item in self.money.negative
+                    for item in self.money.overspent
+                ],
+                "unfounded": [
+                    {
+                        "device": tap.device,
+                        "epoch": tap.epoch,
+                        "seq": tap.seq,
+                        "product_id": tap.product_id,
+                        "why": tap.why.value,
+                    }
+                    for tap in self.money.unfounded
                 ],
                 "unbalanced": list(self.money.unbalanced),
                 "misposted": list(self.money.misposted),
             },
             "devices": [books.to_dict() for books in self.devices],
+            "silent": list(self.silent),
         }
 
 
@@ -165,12 +193,20 @@ def reconcile(ledger: Ledger) -> Books:
         LedgerUnavailable: Try again later.
     """
     with ledger.reading() as connection:
-        devices = connection.execute(select(DEVICE)).all()
-        keys = {device.id: Ed25519PublicKey.from_public_bytes(device.public_key) for device in devices}
-        positions = connection.execute(select(POSITION).order_by(POSITION.c.device, POSITION.c.epoch)).all()
+        keys = {
+            row.id: Ed25519PublicKey.from_public_bytes(row.public_key)
+            for row in connection.execute(select(DEVICE).order_by(DEVICE.c.id))
+        }
+        devices = tuple(
+            _device_books(connection, device, epoch, announced, keys.get(device))
+            for (device, epoch), announced in sorted(_journals(connection).items())
+        )
+        heard = {books.device for books in devices}
         outcomes, reasons = _counts(connection, TAP.c.outcome), _counts(connection, TAP.c.reason)
         return Books(
-            devices=tuple(_device_books(connection, position, keys[position.device]) for position in positions),
+            devices=devices,
+            silent=tuple(device for device in keys if device not in heard),
+            strays=sum(outcomes.values()) - sum(books.chain.taps for books in devices),
             granted=outcomes.get(int(Outcome.GRANT), 0),
             denied=outcomes.get(int(Outcome.DENY), 0),
             reasons={_NAMES.get(number, str(number)): reasons[number] for number in sorted(reasons)},
@@ -179,14 +215,43 @@ def reconcile(ledger: Ledger) -> Books:
         )
 
 
-def _device_books(connection: Connection, position: Row[Any], key: Ed25519PublicKey) -> DeviceBooks:
-    device, epoch = position.device, position.epoch
-    here = (DUPLICATE.c.device == device, DUPLICATE.c.epoch == epoch)
+def _journals(connection: Connection) -> dict[tuple[str, int], int]:
+    """Return what was announced, by device and epoch, of every journal of which something is or was recorded.
+
+    A journal of which no entry was ever believed counts only as long as it is the last that its device spoke of:
+    nobody signed that it exists.
+    """
+    said = (
+        select(
+            BATCH.c.device,
+            BATCH.c.epoch,
+            func.max(BATCH.c.id).label("latest"),
+            func.max(BATCH.c.admitted).label("admitted"),
+        )
+        .group_by(BATCH.c.device, BATCH.c.epoch)
+        .subquery("said")
+    )
+    rows = connection.execute(
+        select(said, BATCH.c.head).join(BATCH, BATCH.c.id == said.c.latest).order_by(said.c.latest)
+    ).all()
+    last = {row.device: row.epoch for row in rows}
+    found = {(row.device, row.epoch): int(row.head) for row in rows if row.admitted or last[row.device] == row.epoch}
+    present = union(select(TAP.c.device, TAP.c.epoch), select(POSITION.c.device, POSITION.c.epoch))
+    for row in connection.execute(present):
+        found.setdefault((row.device, row.epoch), 0)
+    return found
+
+
+def _device_books(
+    connection: Connection, device: str, epoch: int, announced: int, key: Ed25519PublicKey | None
+) -> DeviceBooks:
+    acknowledged = connection.execute(
+        select(POSITION.c.contiguous).where(POSITION.c.device == device, POSITION.c.epoch == epoch)
+    ).scalar()
     discarded = connection.execute(
-        select(DUPLICATE.c.seq, DUPLICATE.c.batch, BATCH.c.received_ms)
-        .join(BATCH, BATCH.c.id == DUPLICATE.c.batch)
-        .where(*here)
-        .order_by(DUPLICATE.c.id)
+        select(DUPLICATE.c.seq, DUPLICATE.c.count, DUPLICATE.c.first_ms, DUPLICATE.c.last_ms)
+        .where(DUPLICATE.c.device == device, DUPLICATE.c.epoch == epoch)
+        .order_by(DUPLICATE.c.seq)
     ).all()
     conflicts = connection.execute(
         select(CONFLICT.c.seq)
@@ -197,14 +262,14 @@ def _device_books(connection: Connection, position: Row[Any], key: Ed25519Public
     return DeviceBooks(
         device=device,
         epoch=epoch,
-        chain=examine(_links(connection, device, epoch, key), position.head),
-        acknowledged=position.contiguous,
-        discarded=tuple(Duplicate(row.seq, row.batch, row.received_ms) for row in discarded),
+        chain=examine(_links(connection, device, epoch, key), announced),
+        acknowledged=acknowledged or 0,
+        discarded=tuple(Duplicate(*row) for row in discarded),
         conflicts=tuple(conflicts),
     )
 
 
-def _links(connection: Connection, device: str, epoch: int, key: Ed25519PublicKey) -> Iterator[Link]:
+def _links(connection: Connection, device: str, epoch: int, key: Ed25519PublicKey | None) -> Iterator[Link]:
     moved = connection.execute(
         select(POSTING)
         .where(POSTING.c.device == device, POSTING.c.epoch == epoch)
@@ -219,7 +284,7 @@ def _links(connection: Connection, device: str, epoch: int, key: Ed25519PublicKe
         .execution_options(yield_per=_CHUNK)
     )
     for row in taps.mappings():
-        signed = admit_entry(row["envelope"], device, epoch, key)
+        signed = None if key is None else admit_entry(row["envelope"], device, epoch, key)
         if isinstance(signed, SignedEntry):
             yield Link(
                 row["seq"],

@@ -1,10 +1,11 @@
 """What happens to one batch inside the ledger's transaction: new taps, duplicates, conflicts, the position."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from backend_sync import postings
 from backend_sync.admission import Arrival, Rejection, SignedEntry
@@ -35,27 +36,24 @@ class Receipt:
 
 
 def record(connection: Connection, arrival: Arrival, received_ms: int) -> Receipt:
-    """Record one batch."""
+    """Record one batch.
+
+    A batch that brings nothing and announces nothing new leaves no row of its own, so that a device which has to send
+    the same again and again does not fill the disk.
+    """
     place = {"device": arrival.device, "epoch": arrival.epoch}
-    key = connection.execute(
-        insert(BATCH), place | {"head": arrival.head, "received_ms": received_ms}
-    ).inserted_primary_key
-    assert key is not None
-    batch: int = key[0]
     fresh, repeated, contradicting = _classify(connection, arrival)
-    if fresh:
-        connection.execute(insert(TAP), [tap_row(signed) | {"batch": batch} for signed in fresh])
-        moved = [row for signed in fresh for row in posting_rows(signed)]
-        if moved:
-            connection.execute(insert(POSTING), moved)
-    if repeated:
-        connection.execute(insert(DUPLICATE), [place | {"seq": seq, "batch": batch} for seq in repeated])
-    _note_conflicts(connection, place | {"batch": batch}, contradicting)
-    contiguous = _advance(connection, arrival, batch, moved=bool(fresh))
+    alarms = _not_noted(connection, place, contradicting)
+    if fresh or alarms or not _announced_before(connection, arrival):
+        row = place | {"head": arrival.head, "admitted": len(arrival.entries), "received_ms": received_ms}
+        key = connection.execute(insert(BATCH), row).inserted_primary_key
+        assert key is not None
+        _keep(connection, place | {"batch": key[0]}, fresh, alarms)
+    _count_duplicates(connection, place, Counter(repeated), received_ms)
     return Receipt(
         arrival.device,
         arrival.epoch,
-        contiguous,
+        _advance(connection, arrival, moved=bool(fresh)),
         len(fresh),
         len(repeated),
         tuple(sorted({signed.entry.seq for signed in contradicting})),
@@ -164,36 +162,88 @@ def _classify(connection: Connection, arrival: Arrival) -> tuple[list[SignedEntr
     return fresh, repeated, contradicting
 
 
-def _note_conflicts(connection: Connection, place: dict[str, Any], contradicting: Sequence[SignedEntry]) -> None:
-    for signed in contradicting:
-        named = connection.execute(
-            select(CONFLICT.c.seq).where(
-                CONFLICT.c.device == place["device"],
-                CONFLICT.c.epoch == place["epoch"],
-                CONFLICT.c.seq == signed.entry.seq,
-                CONFLICT.c.digest == signed.digest,
-            )
-        ).first()
-        if named is None:
-            row = place | {"seq": signed.entry.seq, "digest": signed.digest, "envelope": signed.envelope}
-            connection.execute(insert(CONFLICT), row)
-
-
-def _advance(connection: Connection, arrival: Arrival, batch: int, *, moved: bool) -> int:
-    """Move the position of a device's epoch past what has become contiguous, and return it."""
-    here = (POSITION.c.device == arrival.device, POSITION.c.epoch == arrival.epoch)
-    position = connection.execute(select(POSITION.c.contiguous, POSITION.c.head).where(*here)).first()
-    if position is None:
-        first = {"contiguous": 0, "head": arrival.head, "batch": batch}
-        connection.execute(insert(POSITION), {"device": arrival.device, "epoch": arrival.epoch} | first)
-    contiguous, head = (
-        (0, arrival.head) if position is None else (position.contiguous, max(position.head, arrival.head))
+def _not_noted(
+    connection: Connection, place: dict[str, Any], contradicting: Sequence[SignedEntry]
+) -> dict[tuple[int, bytes], SignedEntry]:
+    """Return the contradictions that are new, by number and digest."""
+    if not contradicting:
+        return {}
+    alarms = {(signed.entry.seq, signed.digest): signed for signed in contradicting}
+    noted = connection.execute(
+        select(CONFLICT.c.seq, CONFLICT.c.digest).where(
+            CONFLICT.c.device == place["device"],
+            CONFLICT.c.epoch == place["epoch"],
+            CONFLICT.c.seq.in_({seq for seq, _ in alarms}),
+        )
     )
-    if moved:
-        contiguous = _contiguous_from(connection, arrival, contiguous)
-        connection.execute(update(POSITION).where(*here).values(contiguous=contiguous, head=head, batch=batch))
-    elif position is not None and head > position.head:
-        connection.execute(update(POSITION).where(*here).values(head=head))
+    for row in noted.all():
+        alarms.pop((row.seq, row.digest), None)
+    return alarms
+
+
+def _announced_before(connection: Connection, arrival: Arrival) -> bool:
+    """Return whether the device's latest batch said the same of the same journal."""
+    latest = connection.execute(
+        select(BATCH.c.epoch, BATCH.c.head).where(BATCH.c.device == arrival.device).order_by(BATCH.c.id.desc()).limit(1)
+    ).first()
+    return latest is not None and tuple(latest) == (arrival.epoch, arrival.head)
+
+
+def _keep(
+    connection: Connection,
+    batch: dict[str, Any],
+    fresh: Sequence[SignedEntry],
+    alarms: dict[tuple[int, bytes], SignedEntry],
+) -> None:
+    if fresh:
+        connection.execute(insert(TAP), [tap_row(signed) | {"batch": batch["batch"]} for signed in fresh])
+        moved = [row for signed in fresh for row in posting_rows(signed)]
+        if moved:
+            connection.execute(insert(POSTING), moved)
+    if alarms:
+        rows = [
+            batch | {"seq": seq, "digest": digest, "envelope": signed.envelope}
+            for (seq, digest), signed in alarms.items()
+        ]
+        connection.execute(insert(CONFLICT), rows)
+
+
+def _count_duplicates(connection: Connection, place: dict[str, Any], repeated: Counter[int], received_ms: int) -> None:
+    """Count each discarded duplicate in its one row."""
+    if not repeated:
+        return
+    here = (DUPLICATE.c.device == place["device"], DUPLICATE.c.epoch == place["epoch"])
+    known = set(connection.execute(select(DUPLICATE.c.seq).where(*here, DUPLICATE.c.seq.in_(repeated))).scalars())
+    first = [
+        place | {"seq": seq, "count": count, "first_ms": received_ms, "last_ms": received_ms}
+        for seq, count in repeated.items()
+        if seq not in known
+    ]
+    if first:
+        connection.execute(insert(DUPLICATE), first)
+    if known:
+        again = update(DUPLICATE).where(*here, DUPLICATE.c.seq == bindparam("of"))
+        connection.execute(
+            again.values(count=DUPLICATE.c.count + bindparam("more"), last_ms=received_ms),
+            [{"of": seq, "more": repeated[seq]} for seq in sorted(known)],
+        )
+
+
+def _advance(connection: Connection, arrival: Arrival, *, moved: bool) -> int:
+    """Move the position of a device's epoch past what has become contiguous, and return it.
+
+    An epoch has one from its first signed entry on: what nobody signed begins none.
+    """
+    here = (POSITION.c.device == arrival.device, POSITION.c.epoch == arrival.epoch)
+    position: int | None = connection.execute(select(POSITION.c.contiguous).where(*here)).scalar()
+    if not arrival.entries or (position is not None and not moved):
+        return position or 0
+    contiguous = _contiguous_from(connection, arrival, position or 0)
+    if position is None:
+        row = {"device": arrival.device, "epoch": arrival.epoch, "contiguous": contiguous}
+        connection.execute(insert(POSITION), row)
+    else:
+        connection.execute(update(POSITION).where(*here).values(contiguous=contiguous))
     return contiguous
 
 

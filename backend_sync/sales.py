@@ -1,6 +1,7 @@
 """Sales: what a credential was given, once."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,11 @@ from sqlalchemy import Connection, insert, select
 from backend_sync import postings
 from backend_sync.schema import POSTING, SALE
 from backend_sync.wire import MAX_INTEGER
+from validator.lists.product_rules import MAX_AMOUNT, breach
 from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
+
+CHUNK = 1000
+"""So many sales are looked up or written at once."""
 
 
 class SaleConflict(Exception):  # noqa: N818 - names what has to be resolved by hand
@@ -27,7 +32,7 @@ class Sale:
         sold_ms: Milliseconds since 1970 UTC.
 
     Raises:
-        ValueError: A field that no ledger can keep.
+        ValueError: A field that no ledger can keep, or a product that no gate can decide by.
     """
 
     credential_id: bytes
@@ -39,53 +44,47 @@ class Sale:
         product = self.product
         if len(self.credential_id) != CREDENTIAL_ID_BYTES:
             raise ValueError(f"sale {product.product_id}: a credential id has {CREDENTIAL_ID_BYTES} bytes")
-        numbers = {
-            "product_id": product.product_id,
-            "valid_from": product.valid_from,
-            "valid_until": product.valid_until,
-            "active_from": product.active_from,
-            "rides": product.rides,
-            "balance": product.balance,
-            "fare": product.fare,
-            "pass_back_s": product.pass_back_s,
-            "price": self.price,
-            "sold_ms": self.sold_ms,
-        }
-        for name, number in numbers.items():
-            if not 0 <= number <= MAX_INTEGER:
-                raise ValueError(f"sale {product.product_id}: {name} {number} is not between 0 and 2**63-1")
+        for name, number, largest in (("price", self.price, MAX_AMOUNT), ("sold_ms", self.sold_ms, MAX_INTEGER)):
+            if not 0 <= number <= largest:
+                raise ValueError(f"sale {product.product_id}: {name} {number} is not between 0 and {largest}")
+        why = breach(product)
+        if why is not None:
+            raise ValueError(f"sale {product.product_id}: {why}")
 
 
-def record_sale(connection: Connection, sale: Sale) -> bool:
-    """Record a sale and its postings inside the caller's transaction; return whether it is new.
+def unrecorded(connection: Connection, sales: Iterable[Sale]) -> list[Sale]:
+    """Return the sales that are not recorded yet, each once.
 
     Raises:
-        SaleConflict: Another sale has its number.
+        SaleConflict: Another sale, recorded or among these, has the number of one of them.
     """
-    row = _row(sale)
-    there = connection.execute(select(SALE).where(SALE.c.id == sale.product.product_id)).mappings().first()
-    if there is not None:
-        if dict(there) != row:
-            raise SaleConflict(
-                f"sale {sale.product.product_id} is recorded with other content: give this one a new number"
-            )
-        return False
-    connection.execute(insert(SALE), row)
-    moved = [
-        {
-            "sale": sale.product.product_id,
-            "account": posting.account.value,
-            "product_id": posting.product_id,
-            "unit": posting.unit.value,
-            "amount": posting.amount,
-        }
-        for posting in postings.of_sale(
-            sale.product.product_id, rides=sale.product.rides, balance=sale.product.balance, price=sale.price
-        )
-    ]
+    by_number: dict[int, Sale] = {}
+    for sale in sales:
+        number = sale.product.product_id
+        if by_number.setdefault(number, sale) != sale:
+            raise SaleConflict(f"sale {number} is there twice with different content: give one of them a new number")
+    numbers = list(by_number)
+    for start in range(0, len(numbers), CHUNK):
+        known = connection.execute(select(SALE).where(SALE.c.id.in_(numbers[start : start + CHUNK]))).mappings()
+        for row in known.all():
+            if dict(row) != _row(by_number.pop(row["id"])):
+                raise SaleConflict(f"sale {row['id']} is recorded with other content: give this one a new number")
+    return list(by_number.values())
+
+
+def record_sales(connection: Connection, sales: Sequence[Sale]) -> int:
+    """Record sales and their postings inside the caller's transaction; return how many are new.
+
+    Raises:
+        SaleConflict: Another sale has the number of one of them.
+    """
+    new = unrecorded(connection, sales)
+    if new:
+        connection.execute(insert(SALE), [_row(sale) for sale in new])
+    moved = [row for sale in new for row in _posting_rows(sale)]
     if moved:
         connection.execute(insert(POSTING), moved)
-    return True
+    return len(new)
 
 
 def product_of(row: Any, rides: int, balance: int) -> Product:  # noqa: ANN401 - rows of a join have no type of their own
@@ -102,6 +101,22 @@ def product_of(row: Any, rides: int, balance: int) -> Product:  # noqa: ANN401 -
         pass_back_s=row.pass_back_s,
         places=frozenset(json.loads(row.places)),
     )
+
+
+def _posting_rows(sale: Sale) -> list[dict[str, Any]]:
+    product = sale.product
+    return [
+        {
+            "sale": product.product_id,
+            "account": posting.account.value,
+            "product_id": posting.product_id,
+            "unit": posting.unit.value,
+            "amount": posting.amount,
+        }
+        for posting in postings.of_sale(
+            product.product_id, rides=product.rides, balance=product.balance, price=sale.price
+        )
+    ]
 
 
 def _row(sale: Sale) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 Statements are SQLAlchemy Core, so that the same ones run on SQLite here and on PostgreSQL where one file is not enough.
 What only SQLite needs (pragmas, triggers, its ``user_version``) is in this room and nowhere else.
 
-Evidence is append-only, and the database itself enforces it: changing or deleting a tap, a posting, a sale, a discarded
-duplicate or a conflict is an error for everybody, this code included. `position` and `rejected` are
-working notes: `position` can be computed again from the taps (and reconciliation does), `rejected` holds the latest.
+Evidence is append-only, and the database itself enforces it on every connection, whoever opened it: changing, deleting
+or replacing a device's key, a batch, a tap, a posting, a sale or a conflict is an error for everybody, this code
+included; of a discarded duplicate only the count may grow. `position` and `rejected` are working notes: `position` can
+be computed again from the taps (and reconciliation does), `rejected` holds the latest.
 """
 
 from collections.abc import Callable
@@ -45,7 +46,9 @@ BATCH = Table(
     Column("id", _ROW, primary_key=True),
     Column("device", String(64), ForeignKey("device.id"), nullable=False),
     Column("epoch", BigInteger, nullable=False),
+    # What the device says is its latest entry; nobody signed that, so the next batch replaces it.
     Column("head", BigInteger, nullable=False),
+    Column("admitted", Integer, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
 )
 
@@ -85,11 +88,13 @@ TAP = Table(
 DUPLICATE = Table(
     "duplicate",
     METADATA,
-    Column("id", _ROW, primary_key=True),
     Column("device", String(64), nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("batch", _ROW, ForeignKey("batch.id"), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "epoch", "seq"),
 )
 
 CONFLICT = Table(
@@ -110,8 +115,6 @@ POSITION = Table(
     Column("device", String(64), ForeignKey("device.id"), nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("contiguous", BigInteger, nullable=False),
-    Column("head", BigInteger, nullable=False),
-    Column("batch", _ROW, ForeignKey("batch.id"), nullable=False),
     PrimaryKeyConstraint("device", "epoch"),
 )
 
@@ -168,19 +171,21 @@ POSTING = Table(
     CheckConstraint("amount <> 0", name="posting_moves_something"),
 )
 
+BATCH_BY_DEVICE = Index("batch_by_device", BATCH.c.device)
 TAP_BY_PRODUCT = Index("tap_by_product", TAP.c.product_id)
 POSTING_BY_TAP = Index("posting_by_tap", POSTING.c.device, POSTING.c.epoch, POSTING.c.seq)
 POSTING_BY_SALE = Index("posting_by_sale", POSTING.c.sale)
 
-APPEND_ONLY = (TAP, POSTING, SALE, DUPLICATE, CONFLICT)
+FIRST_TABLES = frozenset({"device", "batch", "tap", "sale", "posting"})
+"""A ledger of any version has these."""
+
+APPEND_ONLY = (DEVICE, BATCH, TAP, POSTING, SALE, CONFLICT)
 
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     # An acknowledgement says "committed": the commit must have reached the disk, also when the power goes.
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    # Without it INSERT OR REPLACE deletes rows behind the triggers' back.
-    "PRAGMA recursive_triggers=ON",
 )
 
 
@@ -188,13 +193,30 @@ class SchemaTooNew(Exception):  # noqa: N818 - the state that the operator has t
     """The database was written by a later version of this program."""
 
 
-def migrate(connection: Connection) -> None:
+class NotALedger(Exception):  # noqa: N818 - what a wrong path leads to
+    """The database is another program's, or empty where a ledger should be."""
+
+
+def migrate(connection: Connection, *, create: bool) -> bool:
     """Bring a database to the present schema, inside the caller's transaction.
 
+    Args:
+        connection: To the database.
+        create: Whether an empty database may become a ledger.
+
+    Returns:
+        Whether it became one.
+
     Raises:
+        NotALedger: It is empty and may not become a ledger, or holds something else.
         SchemaTooNew: It is already ahead of this program.
     """
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    tables = _tables(connection)
+    if tables and not tables >= FIRST_TABLES:
+        raise NotALedger("this is another program's database")
+    if not tables and not create:
+        raise NotALedger("this is an empty file and no ledger")
     if version > len(_STEPS):
         raise SchemaTooNew(
             f"the ledger has schema {version}, this program knows up to {len(_STEPS)}: use the version that wrote it"
@@ -202,16 +224,46 @@ def migrate(connection: Connection) -> None:
     for number, step in enumerate(_STEPS[version:], start=version + 1):
         step(connection)
         connection.exec_driver_sql(f"PRAGMA user_version={number}")
+    return not tables
+
+
+def is_current(connection: Connection) -> bool:
+    """Return whether the database is a ledger with the present schema, so that nothing needs to be written."""
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    return version == len(_STEPS) and _tables(connection) >= FIRST_TABLES
+
+
+def _tables(connection: Connection) -> set[str]:
+    return set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
 
 
 def _create(connection: Connection) -> None:
     METADATA.create_all(connection)
+    for table in (*APPEND_ONLY, DUPLICATE):
+        _forbid(connection, table, "delete", "DELETE")
+        _forbid(connection, table, "replace", "INSERT", _is_there(table))
     for table in APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
-                f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only: record a correction instead'); END"
-            )
+        _forbid(connection, table, "update", "UPDATE")
+    _forbid(connection, DUPLICATE, "update", "UPDATE", _more_than_counted())
+
+
+def _forbid(connection: Connection, table: Table, name: str, verb: str, when: str = "TRUE") -> None:
+    connection.exec_driver_sql(
+        f"CREATE TRIGGER {table.name}_no_{name} BEFORE {verb} ON {table.name} WHEN {when} "
+        f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only: record a correction instead'); END"
+    )
+
+
+def _is_there(table: Table) -> str:
+    """Whether an INSERT would meet a row: OR REPLACE deletes that one, without a trigger on most connections."""
+    key = " AND ".join(f"{column.name} = NEW.{column.name}" for column in table.primary_key)
+    found = (f"EXISTS (SELECT 1 FROM {table.name} WHERE {where})" for where in (key, "rowid = NEW.rowid"))  # noqa: S608 - constant names
+    return " OR ".join(found)
+
+
+def _more_than_counted() -> str:
+    kept = " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in ("device", "epoch", "seq", "first_ms"))
+    return f"{kept} OR NEW.count <= OLD.count"
 
 
 _STEPS: tuple[Callable[[Connection], None], ...] = (_create,)

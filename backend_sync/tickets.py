@@ -7,15 +7,15 @@ that no use counts twice and none is forgotten, a product's state here contains 
   published for that device. Taps beyond a gap are in the ledger and wait for the gap to close;
 - of its older epochs: every granted tap. Those journals are gone from the device, so it cannot count them itself.
 
-Epochs are random numbers, so the newest is the one that brought a new tap last. A straggler of an old epoch can claim
-that place only until the next tap.
+An epoch begins with the second in which its journal was made, so the newest epoch is the greatest, and a straggler of
+an older one changes nothing about that.
 
 A gate whose journal is of a newer epoch than its horizon counts all of it; one without a horizon counts all it has.
 """
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, Subquery, and_, func, or_, select
+from sqlalchemy import Connection, Subquery, func, or_, select
 
 from backend_sync.sales import product_of
 from backend_sync.schema import POSITION, SALE, TAP
@@ -36,17 +36,12 @@ class TicketSnapshot:
 
     def horizons(self) -> dict[str, tuple[int, int]]:
         """Return ``(epoch, seq)`` by device: uses up to there are in `product_states`."""
-        newest = _newest_epochs()
-        rows = self._connection.execute(
-            select(POSITION.c.device, POSITION.c.epoch, POSITION.c.contiguous).join(
-                newest, and_(newest.c.device == POSITION.c.device, newest.c.epoch == POSITION.c.epoch)
-            )
-        )
+        rows = self._connection.execute(select(_newest()))
         return {row.device: (row.epoch, row.contiguous) for row in rows}
 
     def product_states(self) -> Iterator[tuple[bytes, Product]]:
         """Yield ``(credential_id, product)`` with what is left, in the order of product ids; never below zero."""
-        newest = _newest_epochs()
+        newest = _newest()
         used = (
             select(
                 TAP.c.product_id,
@@ -54,11 +49,10 @@ class TicketSnapshot:
                 func.sum(TAP.c.amount).label("amount_used"),
             )
             .join(newest, newest.c.device == TAP.c.device)
-            .join(POSITION, and_(POSITION.c.device == TAP.c.device, POSITION.c.epoch == TAP.c.epoch))
             .where(
                 TAP.c.outcome == int(Outcome.GRANT),
                 TAP.c.product_id.is_not(None),
-                or_(TAP.c.epoch != newest.c.epoch, TAP.c.seq <= POSITION.c.contiguous),
+                or_(TAP.c.epoch < newest.c.epoch, TAP.c.seq <= newest.c.contiguous),
             )
             .group_by(TAP.c.product_id)
             .subquery("used")
@@ -78,6 +72,8 @@ class TicketSnapshot:
             yield row.credential_id, product_of(row, rides, balance)
 
 
-def _newest_epochs() -> Subquery:
-    latest = select(func.max(POSITION.c.batch)).group_by(POSITION.c.device)
-    return select(POSITION.c.device, POSITION.c.epoch).where(POSITION.c.batch.in_(latest)).subquery("newest")
+def _newest() -> Subquery:
+    """Position of each device's newest epoch."""
+    other = POSITION.alias()
+    greatest = select(func.max(other.c.epoch)).where(other.c.device == POSITION.c.device).scalar_subquery()
+    return select(POSITION).where(POSITION.c.epoch == greatest).subquery("newest")

@@ -28,6 +28,7 @@ from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
 
 _GOODBYE_S = 1.0
+_LOOK_AGAIN_S = 2.0
 _LOG = structlog.get_logger("uplink")
 
 _T = TypeVar("_T")
@@ -71,7 +72,7 @@ class UplinkOptions:
         reconnect: Bound of the first wait before connecting again.
         reconnect_max: Bound of any such wait.
         versions: Versions to report, by name.
-        progress: Called whenever something moved: the watchdog's food.
+        progress: Called whenever something moved or the journal was looked after: the watchdog's food.
         open_journal: Opens the journal, in the thread that will use it.
         rng: Source of jitter.
     """
@@ -127,7 +128,7 @@ class _Uplink:
         while True:
             self._acknowledged = False
             try:
-                await self._look()
+                await self._until_readable()
                 await self._session()
             except* LinkLost as lost:
                 self._complain("link", "the broker is out of reach; taps wait in the journal", why=_first(lost))
@@ -146,6 +147,18 @@ class _Uplink:
         if self._journal is not None:
             self._journal.close()
 
+    async def _until_readable(self) -> None:
+        """Wait for a journal that is not there yet: that it was looked for is progress."""
+        while True:
+            try:
+                await self._look()
+            except JournalError as unreadable:
+                self._complain("journal", "the journal cannot be read", why=str(unreadable))
+            else:
+                return
+            self._options.progress()
+            await asyncio.sleep(min(self._options.reconnect_max, _LOOK_AGAIN_S))
+
     async def _wait(self, seconds: float) -> None:
         """Wait before connecting again, still following the journal: that is progress, too."""
         until = self._now() + seconds
@@ -153,6 +166,7 @@ class _Uplink:
             await asyncio.sleep(min(left, 1.0))
             with contextlib.suppress(JournalError):
                 await self._look()
+            self._options.progress()
 
     async def _session(self) -> None:
         device, session = self._options.device, self._options.rng.getrandbits(63)
@@ -214,19 +228,25 @@ class _Uplink:
                     await self._kick.wait()
 
     async def _send_batch(self, link: Link, after: int, count: int) -> bool:
-        epoch, entries = await self._in_thread(lambda journal: (journal.epoch, journal.entries_after(after, count)))
+        epoch, entries = await self._of_one_life(lambda journal: journal.entries_after(after, count))
         if not entries or epoch != self._outbox.epoch:
             return False
-        batch = TapBatch(
-            device=self._options.device,
-            epoch=epoch,
-            head=max(self._outbox.head, entries[-1][0]),
-            entries=[envelope for _, envelope in entries],
-        )
-        self._outbox.sent(entries[-1][0], len(entries), self._now())
+        last, envelopes = entries[-1][0], self._sendable(entries)
+        if not envelopes:
+            self._outbox.passed_over(last)
+            return True
+        batch = TapBatch(device=self._options.device, epoch=epoch, head=max(self._outbox.head, last), entries=envelopes)
+        self._outbox.sent(last, len(envelopes), self._now())
         await link.publish(wire.tap_up(self._options.device), wire.encode(batch))
         self._options.progress()
         return True
+
+    def _sendable(self, entries: list[tuple[int, bytes]]) -> list[bytes]:
+        """Leave out what was damaged on disk so that no message can carry it: it stays in the journal."""
+        damaged = [seq for seq, envelope in entries if not 0 < len(envelope) <= wire.MAX_ENVELOPE_BYTES]
+        if damaged:
+            self._complain("damaged", "entries of the journal are damaged and cannot be sent", seqs=damaged)
+        return [envelope for seq, envelope in entries if seq not in damaged]
 
     async def _report(self, link: Link) -> None:
         while True:
@@ -235,16 +255,20 @@ class _Uplink:
                 epoch=self._outbox.epoch,
                 head=self._outbox.head,
                 queue=self._outbox.queue,
-                versions=dict(self._options.versions()),
+                versions={
+                    name: version
+                    for name, version in self._options.versions().items()
+                    if 0 <= version <= wire.MAX_INTEGER  # nothing else is a version, whatever a file says
+                },
             )
             await link.publish(wire.reported(self._options.device), wire.encode(reported), retain=True)
             await asyncio.sleep(self._options.report)
 
     async def _look(self) -> None:
         """Take note of how far the journal is, and of a new life of it."""
-        epoch, head = await self._in_thread(lambda journal: (journal.epoch, journal.head()))
+        epoch, head = await self._of_one_life(lambda journal: journal.head())
         if not self._followed or epoch != self._outbox.epoch:
-            cursor = await self._in_thread(lambda _: self._cursor.load(epoch))
+            cursor = await self._in_thread(lambda _: self._load_cursor(epoch))
             if cursor > head:
                 _LOG.error("the cursor is ahead of the journal; sending it from the start", cursor=cursor, head=head)
                 cursor = 0
@@ -270,6 +294,24 @@ class _Uplink:
         if position != self._stored:
             self._cursor.store(*position)
             self._stored = position
+
+    def _load_cursor(self, epoch: int) -> int:
+        try:
+            return self._cursor.load(epoch)
+        except OSError as error:
+            _LOG.error("the cursor cannot be read; sending the journal from the start", why=error.strerror)
+            return 0
+
+    async def _of_one_life(self, read: Callable[[Journal], _T]) -> tuple[int, _T]:
+        """Read from the journal, and say of which epoch: another file may take its place meanwhile."""
+
+        def call(journal: Journal) -> tuple[int, _T]:
+            while True:
+                epoch, found = journal.epoch, read(journal)
+                if journal.epoch == epoch:
+                    return epoch, found
+
+        return await self._in_thread(call)
 
     async def _in_thread(self, work: Callable[[Journal], _T]) -> _T:
         def call() -> _T:

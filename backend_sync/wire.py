@@ -29,7 +29,6 @@ MAX_INTEGER = 2**63 - 1
 TAP_UP_FILTER = f"{ROOT}/tap/+/up"
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LEVEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TAP_UP = re.compile(rf"{ROOT}/tap/([^/]+)/up")
 
 
@@ -70,11 +69,6 @@ def ack(device: str) -> str:
     return f"{ROOT}/device/{check_device(device)}/ack"
 
 
-def desired(device: str) -> str:
-    """Topic of configuration and list targets, retained, back office to device."""
-    return f"{ROOT}/device/{check_device(device)}/desired"
-
-
 def presence(device: str) -> str:
     """Topic of presence, retained; the last will is published here."""
     return f"{ROOT}/state/{check_device(device)}/presence"
@@ -83,19 +77,6 @@ def presence(device: str) -> str:
 def reported(device: str) -> str:
     """Topic of reported state."""
     return f"{ROOT}/state/{check_device(device)}/reported"
-
-
-def list_topic(region: str, kind: str, *parts: str) -> str:
-    """Topic of a list's signed pointer, chunks and deltas.
-
-    Raises:
-        WireError: A level is empty, too long, or has characters that MQTT gives a meaning.
-    """
-    levels = (region, kind, *parts)
-    for level in levels:
-        if not _LEVEL.fullmatch(level):
-            raise WireError(f"topic level {level[:64]!r}: use 1 to 64 of A-Z a-z 0-9 . _ -")
-    return "/".join((ROOT, "list", *levels))
 
 
 _Device = Annotated[str, msgspec.Meta(pattern=rf"^{_DEVICE.pattern}\Z")]

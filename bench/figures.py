@@ -2,7 +2,9 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,7 +12,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-OUT = Path(__file__).parent / "out"
+OUT = Path(__file__).parent.absolute() / "out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,27 @@ class Report:
             against = "" if figure.baseline is None else f"{figure.baseline}: {figure.baseline_value:.3g}"
             table.add_row(figure.name, f"{figure.value:.3g} {figure.unit}", goal, str(figure.n), against)
         console.print(table)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for a benchmark, beside its results: on the disk of the checkout, so that what is durable costs.
+
+    Raises:
+        RuntimeError: The checkout lies in memory, where a commit costs nothing.
+    """
+    OUT.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=OUT) as name:
+        folder = Path(name)
+        if _file_system(folder) in {"tmpfs", "ramfs"}:
+            raise RuntimeError(f"{OUT} lies in memory: run the benchmarks from a checkout on a disk")
+        yield folder
+
+
+def _file_system(folder: Path) -> str:
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    holding = [mount for mount in mounts if folder.is_relative_to(mount[1])]
+    return max(holding, key=lambda mount: len(mount[1]))[2]
 
 
 def percentile(samples: Sequence[float], share: float) -> float:

@@ -10,7 +10,6 @@ import datetime as dt
 import itertools
 import os
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -27,7 +26,7 @@ from backend_sync.demo.depot import PLACE, Depot
 from backend_sync.demo.issuer import DAY, CardKey, Issuer
 from backend_sync.demo.population import Card
 from backend_sync.demo.processes import Process
-from bench.figures import Figure, Report, p50, p99
+from bench.figures import Figure, Report, p50, p99, scratch
 from hardware.medium import Technology
 from hardware.virtual.air import AirCard, AirTiming, Field
 from hardware.virtual.chip import Chip
@@ -83,7 +82,7 @@ async def run(taps: int = 200) -> Report:
     """Measure P-256 and RSA-2048, never seen and known cards, `taps` of each."""
     report = Report("tap", f"A tap at the gate ({MODEL}, type A, 106 kbit/s; times of real silicon modelled)")
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pilet-bench-")))
+        folder = stack.enter_context(scratch())
         air = await Field.open()
         stack.push_async_callback(air.close)
         now = dt.datetime.now(dt.UTC)
@@ -169,6 +168,7 @@ def _figures(label: str, samples: Samples) -> list[Figure]:
             baseline="floor, median, ms",
             baseline_value=p50(samples.floor),
         ),
+        Figure(f"{label}: whole tap / floor, p99", p99(samples.ratio), "times", count, goal=RATIO_GOAL),
     ]
 
 

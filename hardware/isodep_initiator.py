@@ -12,7 +12,6 @@ from hardware.isodep import (
     DELTA_FWT_S,
     MAX_FWT_S,
     Block,
-    DeselectBlock,
     InformationBlock,
     IsoDepError,
     Link,
@@ -29,8 +28,6 @@ GARBLED_RETRIES = 5
 RETRY_WAIT_S = 4096 * 2**8 / 13.56e6
 #: R(ACK) to R(NAK) comes within a millisecond or two of air.
 PRESENCE_WAIT_S = 0.02
-#: Four times the usual waiting time of deselection, 65536 carrier cycles (§8).
-DESELECT_WAIT_S = 4 * 65536 / 13.56e6
 
 MAX_RESPONSE = 65538
 MAX_BLOCKS = 8192
@@ -56,7 +53,7 @@ class CardSilent(IsoDepError):  # noqa: N818 - names the event, as the errors of
     """The card did not answer, nor any of the retries: it left the field."""
 
 
-class CardBroken(IsoDepError):  # noqa: N818
+class CardBroken(IsoDepError):  # noqa: N818 - another such event
     """The card answers, but not what the protocol allows, or without end."""
 
 
@@ -108,14 +105,6 @@ class Initiator:
         for _ in range(tries):
             heard = yield probe
             if heard is not Fault.SILENCE:
-                return True
-        return False
-
-    def deselect(self) -> Generator[Send, Heard, bool]:
-        """Put the card to HALT (§8) and return whether it confirmed. One retry, then the card is ignored (rule 8)."""
-        for _ in range(2):
-            heard = yield Send(bytes(DeselectBlock()), DESELECT_WAIT_S)
-            if isinstance(heard, bytes) and heard == bytes(DeselectBlock()):
                 return True
         return False
 

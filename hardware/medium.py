@@ -44,11 +44,11 @@ class MediumLost(ReaderError):  # noqa: N818 - names the event that the station 
     """The medium left the field or garbled a frame beyond repair: present again."""
 
 
-class MediumTimeout(ReaderError):  # noqa: N818
+class MediumTimeout(ReaderError):  # noqa: N818 - another such event
     """The medium is there and did not answer within its waiting time: present again."""
 
 
-class ReaderGone(ReaderError):  # noqa: N818
+class ReaderGone(ReaderError):  # noqa: N818 - names the event that the station answers with FAULT
     """The reader itself does not answer: show FAULT, re-open it, call a technician."""
 
 
@@ -65,8 +65,13 @@ class Medium(Protocol):
         ...
 
     @property
+    def found_s(self) -> float:
+        """When the look that found it began: `time.perf_counter()` seconds. Presence begins here."""
+        ...
+
+    @property
     def card_s(self) -> float:
-        """Seconds spent so far waiting for the medium's answers, activation included; what is left is our own work."""
+        """Seconds spent so far, since `found_s`, waiting for the medium's answers; what is left is our own work."""
         ...
 
     async def converse(self, dialogue: Callable[[Transceive], _T]) -> _T:

@@ -16,7 +16,7 @@ import nfc.clf
 
 from hardware import isodep
 from hardware.isodep_initiator import Initiator
-from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology, Transceive
+from hardware.medium import Medium, MediumLost, MediumTimeout, ReaderGone, Target, Technology, Transceive
 from hardware.nfcpy_radio import Radio
 from hardware.worker import Worker
 
@@ -130,7 +130,7 @@ class NfcpyReader:
             stop.wait(max(0.0, started + POLL_PERIOD_S - time.perf_counter()))
 
     def _look(self, technology: Technology, stop: threading.Event) -> "_Medium | None":
-        before_s = self._radio.waited_s
+        started_s, before_s = time.perf_counter(), self._radio.waited_s
         found = self._radio.sense(technology)
         if found is None:
             self._failures[technology] = 0
@@ -152,6 +152,7 @@ class NfcpyReader:
                 return None
             medium = _ForeignMedium(self, self._radio, seen, None)
         self._failures[technology] = 0
+        medium.found_s = started_s
         medium.card_s = self._radio.waited_s - before_s
         return medium
 
@@ -163,6 +164,7 @@ class _Medium:
         self._reader = reader
         self._radio = radio
         self._target = target
+        self.found_s = 0.0
         self.card_s = 0.0
 
     @property
@@ -256,7 +258,7 @@ class _IsoDepMedium(_Medium):
         self._radio.polls += 1
         try:
             return self._radio.talk(self._initiator.presence(tries), threading.Event(), patient=patient)
-        except MediumLost:
+        except (MediumLost, MediumTimeout):
             return False
 
 

@@ -84,10 +84,9 @@ class Radio:
         Raises:
             ReaderGone: It is not there, busy, not permitted, or the path means nothing to nfcpy.
         """
-        vendor_log = logging.getLogger("nfc")
-        if vendor_log.level == logging.NOTSET:
-            # What nfcpy logs as an error also comes as an exception; its debug lines are a flood.
-            vendor_log.setLevel(logging.CRITICAL)
+        if not _log.isEnabledFor(TRAFFIC):
+            # What nfcpy logs as an error also comes as an exception; the rest is a flood. It sets INFO when imported.
+            logging.getLogger("nfc").setLevel(logging.CRITICAL)
         try:
             frontend = nfc.clf.ContactlessFrontend()
             if not frontend.open(self._path):

@@ -8,6 +8,7 @@ that probes it changes its state.
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -88,6 +89,7 @@ class PcscReader:
             if not await self.run(slot.look):
                 busy = 0
                 continue
+            found_s = time.perf_counter()
             try:
                 card = await self.run(slot.connect)
             except (MediumLost, MediumTimeout):
@@ -95,7 +97,7 @@ class PcscReader:
                 await asyncio.sleep(_MUTE_PAUSE_S)
                 continue
             if card is not None:
-                return PcscMedium(self, slot, card)
+                return PcscMedium(self, slot, card, found_s)
             busy += 1
             if busy >= _BUSY_TRIES:
                 what = "another program keeps the card: stop it, or keep it from this reader"
@@ -147,16 +149,22 @@ class PcscReader:
 class PcscMedium:
     """A card in a PC/SC reader, a `hardware.medium.Medium`."""
 
-    def __init__(self, reader: PcscReader, slot: "Slot", card: "Connection") -> None:
+    def __init__(self, reader: PcscReader, slot: "Slot", card: "Connection", found_s: float) -> None:
         self._reader = reader
         self._slot = slot
         self._card = card
+        self._found_s = found_s
         self._card_s = card.activation_s
 
     @property
     def target(self) -> Target:
         """What the ATR says. PC/SC tells no UID without asking the card's reader, and it would be no identity."""
         return self._card.target
+
+    @property
+    def found_s(self) -> float:
+        """When connecting began, `time.perf_counter()` seconds."""
+        return self._found_s
 
     @property
     def card_s(self) -> float:

@@ -1,6 +1,7 @@
 """``validator``: the composition root of the gate. The only room here that names drivers and reads the environment."""
 
 import asyncio
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +13,14 @@ from rich.table import Table
 from hardware.gate import Gate
 from hardware.medium import Reader, ReaderError
 from validator import config as gate_file
-from validator import entry, journal_reader
+from validator import readiness
 from validator.clock import SystemClock
-from validator.commandline import JsonOption, VerboseOption, explained, log_to_stderr, print_json, until_signalled
+from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
 from validator.config import ConfigError, GateConfig
-from validator.envelope import Purpose, open_envelope
 from validator.journal_file import JournalError
+from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardsError, KnownCardStore
-from validator.lists import installed
 from validator.lists.errors import ListError
-from validator.lists.manifest import ListKind
 from validator.reading import IssuersError, load_issuers, read_one
 from validator.rendering import entry_event, entry_line, moment, tap_event
 from validator.service import clock_of, serve
@@ -35,6 +34,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _some_time(seconds: float) -> float:
+    if not 0 < seconds < math.inf:
+        raise typer.BadParameter(f"{seconds:g} s is no time to wait")
+    return seconds
+
+
 ConfigOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
 DEFAULT_CONFIG = Path("/etc/pilet/gate.toml")
 
@@ -47,13 +53,13 @@ EXITS: dict[type[Exception], int] = {
     ReaderError: os.EX_UNAVAILABLE,
     SupervisionError: os.EX_OSERR,
     PermissionError: os.EX_NOPERM,
+    OSError: os.EX_IOERR,
 }
 
 
 def main() -> None:
     """Run the command line; every expected failure ends in one line and a code from sysexits."""
-    with explained("validator", EXITS):
-        app()
+    run_app(app, "validator", EXITS)
 
 
 @app.command()
@@ -77,38 +83,39 @@ def run(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False, v
 
 @app.command()
 def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
-    """Check the configuration, the keys and the installed lists, and change nothing."""
+    """Check all that a gate needs to serve and to sync, tell everything that is wrong, and change nothing."""
     gate_config = gate_file.load(config)
-    gate_config.device_private_key()
-    lists = installed.load(gate_config.lists, gate_config.publisher_keys())
-    at = clock_of(gate_config, lists.issued_floor_s * 1000).now()
-    shown = {
+    found = readiness.inspect(gate_config)
+    problems = [*driver_problems(gate_config), *found.problems]
+    at = clock_of(gate_config, found.lists.issued_floor_s * 1000).now()
+    lists = {
         kind.value: {
             "version": manifest.version,
             "expires": moment(manifest.not_after_s * 1000),
-            "freshness": lists.freshness(kind, at, 0).name,
+            "freshness": found.lists.freshness(kind, at, 0).name,
         }
-        for kind, manifest in sorted(lists.manifests.items())
+        for kind, manifest in sorted(found.lists.manifests.items())
     }
-    found = {
+    shown = {
         "device": gate_config.file.device,
         "place": gate_config.file.place,
         "reader": gate_config.file.reader.name,
         "clock": at.confidence.name,
-        "lists": shown,
+        "device_key": found.device_key,
+        "lists": lists,
+        "problems": [str(problem) for problem in problems],
     }
     if as_json:
-        print_json(found)
+        print_json(shown)
     else:
-        console = Console(highlight=False)
-        console.print(f"{gate_config.file.device} at {gate_config.file.place}: configuration and keys are in order")
-        for kind, facts in shown.items():
+        verdict = "not ready" if problems else "in order"
+        console = Console(highlight=False, soft_wrap=True)
+        who = f"{gate_config.file.device} at {gate_config.file.place}"
+        console.print(f"{who}: {verdict}, device key {found.device_key}")
+        for kind, facts in lists.items():
             console.print(f"  {kind}: version {facts['version']}, {facts['freshness']}, expires {facts['expires']}")
-    if lists.faults:
-        raise lists.faults[0]
-    missing = [kind.value for kind in ListKind if kind not in lists.manifests]
-    if missing:
-        raise ListError(gate_config.lists, f"no {' or '.join(missing)} list is installed; every card will be refused")
+    if problems:
+        raise ExceptionGroup("the gate is not ready", problems)
 
 
 @app.command()
@@ -116,21 +123,17 @@ def read(
     reader: Annotated[str, typer.Option("--reader", help="For example nfcpy:usb or pcsc:READER NAME.")],
     trust: Annotated[Path, typer.Option("--trust", help="Directory of issuer certificates.")],
     cache: Annotated[Path | None, typer.Option("--cache", help="Where judged certificates are kept.")] = None,
-    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for a card.")] = 30.0,
+    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for a card.", callback=_some_time)] = 30.0,
     *,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Authenticate one card and print what it proves."""
+    """Authenticate one card and print what it proves: any verdict ends with 0, what kept us from one does not."""
     log_to_stderr(verbose=verbose)
     issuers = load_issuers(trust)
-    path = cache or default_cache()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cards = KnownCardStore.open(path, issuers.version)
+    cards = KnownCardStore.open(cache or default_cache(), issuers.version)
     try:
         found = asyncio.run(read_one(open_reader(reader), issuers, cards, SystemClock(0).now(), wait_s))
-    except TimeoutError:
-        raise ReaderError(reader, f"no card within {wait_s:g} s") from None
     finally:
         cards.close()
     if as_json:
@@ -150,29 +153,27 @@ def journal(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the journal, and prove that its chain and signatures hold."""
-    gate_config = gate_file.load(config)
-    key = gate_config.device_private_key().public_key()
-    book = journal_reader.JournalReader(gate_config.journal)
+    """Print the journal, and prove that its chain and signatures hold under the key that it names."""
+    book = JournalReader(gate_file.load(config).journal)
+    console, entries, head = Console(highlight=False, soft_wrap=True), 0, 0
     try:
-        verified = book.verify(key)
-        seq, console = after, Console()
-        while rows := book.entries_after(seq, 500):
-            for seq, sealed in rows:  # noqa: B007 - the last one shown is where the next batch begins
-                link = entry.decode(open_envelope(sealed, Purpose.TAP, {book.device: key}).payload)
-                if as_json:
-                    print_json(entry_event(link))
-                else:
-                    console.print(entry_line(link), highlight=False)
-        summary = {"event": "verified", "epoch": book.epoch, "head": book.head(), "entries": verified}
+        key = book.public_key
+        for link in book.verified(key):
+            entries, head = entries + 1, link.seq
+            if link.seq <= after:
+                continue
+            if as_json:
+                print_json(entry_event(link))
+            else:
+                console.print(entry_line(link))
+        epoch = book.epoch
     finally:
         book.close()
+    named = key.public_bytes_raw().hex()
     if as_json:
-        print_json(summary)
+        print_json({"event": "verified", "epoch": epoch, "head": head, "entries": entries, "public_key": named})
     else:
-        console.print(
-            f"epoch {summary['epoch']}: {verified} entries, chain and signatures hold, head {summary['head']}"
-        )
+        console.print(f"epoch {epoch}: {entries} entries, chain and signatures hold, head {head}, device key {named}")
 
 
 def open_reader(name: str) -> Reader:
@@ -191,6 +192,23 @@ def open_reader(name: str) -> Reader:
 
         return PcscReader(name)
     raise ConfigError(f"reader {name!r}: use nfcpy:usb, nfcpy:tty:PORT:DRIVER, nfcpy:udp:HOST:PORT or pcsc:READER NAME")
+
+
+def driver_problems(config: GateConfig) -> list[Exception]:
+    """Say why the configured drivers could not be made; no device is moved and no pin is driven."""
+    problems: list[Exception] = []
+    try:
+        open_reader(config.file.reader.name)
+    except ConfigError as error:
+        problems.append(ConfigError(f"{config.path}: {error}"))
+    if config.file.gate.driver == "gpio":
+        from hardware.gpio import GpioError, pi_factory  # noqa: PLC0415 - only the driver in use is loaded
+
+        try:
+            pi_factory().close()
+        except GpioError as error:
+            problems.append(ConfigError(f"{config.path}: gate: {error}"))
+    return problems
 
 
 def open_gate(config: GateConfig, *, as_json: bool) -> Gate:

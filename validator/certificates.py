@@ -51,6 +51,20 @@ def load_certificate(der: bytes) -> x509.Certificate:
         raise CertificateError(f"not a certificate: {type(error).__name__}") from None
 
 
+def load_certificates(content: bytes) -> list[x509.Certificate]:
+    """Parse what a file of certificates holds: one in DER, or any number in PEM.
+
+    Raises:
+        CertificateError: Neither.
+    """
+    try:
+        if b"-----BEGIN" in content:
+            return x509.load_pem_x509_certificates(content)
+        return [x509.load_der_x509_certificate(content)]
+    except HOSTILE as error:
+        raise CertificateError(f"holds no certificate in PEM or DER form: {error}") from None
+
+
 def certificate_key(certificate: x509.Certificate) -> CardKey:
     """Return the public key that a certificate certifies.
 

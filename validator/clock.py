@@ -1,7 +1,9 @@
 """The clock of a box that may have no battery: never below a time that has certainly passed, and honest about doubt.
 
-The floor is the latest of the build time, the issue time of any list that was believed, and the last journal entry. A
-wall clock below it is wrong; then the floor is used, moving on with the monotonic clock.
+The floor is the latest of the build time, the issue time of any list that was believed, and the last journal entry that
+was made on a synchronised clock. A wall clock below it is wrong; then the floor is used, moving on with the monotonic
+clock. A clock that is synchronised now knows better than what the journal remembers of an earlier one, but not better
+than what was signed.
 """
 
 import hashlib
@@ -87,15 +89,22 @@ class SystemClock:
         """
         self._kept, self._synchronized, self._rtc = kept, synchronized, rtc
         self._boot = _boot(boot_id)
-        self._floor = TimeFloor(max(BUILD_TIME_MS, floor_ms), _mono_ms())
+        self._signed = self._highest = TimeFloor(max(BUILD_TIME_MS, floor_ms), _mono_ms())
 
     def now(self) -> Instant:
         """Read the clocks."""
-        return read(time.time_ns() // 1_000_000, _mono_ms(), self._boot, self._floor, self._source())
+        source = self._source()
+        floor = self._signed if source is ClockConfidence.NTP else self._highest
+        return read(time.time_ns() // 1_000_000, _mono_ms(), self._boot, floor, source)
 
     def raise_floor(self, floor_ms: int) -> None:
-        """Take note of a time that has certainly passed, milliseconds since 1970-01-01 UTC; never goes down."""
-        self._floor = self._floor.raised(floor_ms, _mono_ms())
+        """Take note of a signed time that has certainly passed, milliseconds since 1970 UTC; never goes down."""
+        self._signed = self._signed.raised(floor_ms, _mono_ms())
+        self.remember(floor_ms)
+
+    def remember(self, floor_ms: int) -> None:
+        """Take note of a time that an earlier synchronised clock showed; one that is synchronised now knows better."""
+        self._highest = self._highest.raised(floor_ms, _mono_ms())
 
     def _source(self) -> ClockConfidence:
         if self._kept or self._synchronized.exists():

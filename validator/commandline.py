@@ -1,12 +1,12 @@
 """What the command lines of the gate and of the back office share: options, output, logs, exit codes, signals."""
 
 import asyncio
-import contextlib
 import json
 import logging
+import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
 import structlog
@@ -15,21 +15,34 @@ import typer
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log more, to standard error; never card data.")]
 
+_TYPER_USAGE = 2
 
-@contextlib.contextmanager
-def explained(program: str, exits: Mapping[type[Exception], int]) -> Iterator[None]:
-    """Turn an expected failure into one line on standard error and an exit code; anything else is a bug and shows.
+
+def run_app(app: Callable[[], object], program: str, exits: Mapping[type[Exception], int]) -> None:
+    """Run a command line: logs go to standard error, failures end in words there and in a code from sysexits.
+
+    A group of expected failures is told line by line and ends with the code of the first. What is not expected is a bug
+    and shows.
 
     Args:
-        program: Stands before the message.
-        exits: Exit code from sysexits by exception type; the first that fits counts.
+        app: The command line; ends the process by `SystemExit`.
+        program: Stands before each message.
+        exits: Exit code by exception type; the first that fits counts. A wrong command line is ``EX_USAGE``.
     """
+    expected = tuple(exits)
+    failures: tuple[type[Exception], ...] = (*expected, ExceptionGroup)
+    log_to_stderr(verbose=False)
     try:
-        yield
-    except tuple(exits) as error:
-        sys.stderr.write(f"{program}: {error}\n")
-        code = next(code for kind, code in exits.items() if isinstance(error, kind))
-        raise SystemExit(code) from None
+        app()
+    except SystemExit as end:
+        raise SystemExit(os.EX_USAGE if end.code == _TYPER_USAGE else end.code) from None
+    except failures as error:
+        told = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
+        if not all(isinstance(one, expected) for one in told):
+            raise
+        for one in told:
+            sys.stderr.write(f"{program}: {one}\n")
+        raise SystemExit(next(code for kind, code in exits.items() if isinstance(told[0], kind))) from None
 
 
 async def until_signalled(work: Coroutine[Any, Any, None]) -> None:

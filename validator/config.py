@@ -4,8 +4,11 @@ Relative paths in the file are relative to the file. The table ``[uplink]`` is r
 here because depot staff keep one file per box.
 """
 
+import os
+import ssl
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -104,13 +107,13 @@ class UplinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         host: Broker's host.
         port: Broker's port.
-        offices: Path of an Ed25519 public key (PEM) by back-office name.
+        offices: Path of an Ed25519 public key (PEM) by back-office name, at least one.
         tls: Mutual TLS; leave it out only on a loopback or otherwise private link.
     """
 
     host: str
     port: _Port
-    offices: dict[_Name, str]
+    offices: Annotated[dict[_Name, str], msgspec.Meta(min_length=1)]
     tls: TlsSection | None = None
 
 
@@ -187,7 +190,7 @@ class GateConfig:
         """Load the key that signs taps.
 
         Raises:
-            ConfigError: Missing, unreadable, or not an unencrypted Ed25519 key.
+            ConfigError: Missing, unreadable, readable by everybody, or not an unencrypted Ed25519 key.
         """
         return load_private_key(self.resolve(self.file.device_key), f"{self.path}: device_key")
 
@@ -222,7 +225,7 @@ def read_toml(path: Path, kind: type[_File]) -> _File:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; give its path with --config") from None
+        raise ConfigError(f"{path}: no such file; give the path of a configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -237,11 +240,23 @@ def read_toml(path: Path, kind: type[_File]) -> _File:
 def load_private_key(path: Path, where: str) -> Ed25519PrivateKey:
     """Load an unencrypted Ed25519 private key.
 
+    Its owner may read the file, and a group, as with a service manager's credentials; nobody else.
+
     Raises:
-        ConfigError: Missing, unreadable or another kind of key; `where` says which setting named it.
+        ConfigError: Missing, unreadable, open to everybody or another kind of key; `where` says which setting named it.
     """
     try:
-        key = load_pem_private_key(_read(path, where), password=None)
+        with path.open("rb") as file:
+            mode, content = os.fstat(file.fileno()).st_mode, file.read()
+    except OSError as error:
+        raise ConfigError(f"{where}: {path}: {error.strerror}") from None
+    if mode & stat.S_IRWXO:
+        raise ConfigError(
+            f"{where}: {path}: mode {stat.filemode(mode)} lets everybody at the key; run chmod o= on it, "
+            "and make another key if somebody else was on this machine"
+        )
+    try:
+        key = load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigError(f"{where}: {path} is not an unencrypted private key in PEM form") from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -262,6 +277,42 @@ def load_public_key(path: Path, where: str) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError(f"{where}: {path} is not an Ed25519 public key")
     return key
+
+
+def load_tls(section: TlsSection, resolve: Callable[[str], Path], where: str) -> ssl.SSLContext:
+    """Load what mutual TLS needs, so that a wrong file is told at the start and not taken for a broken network.
+
+    Args:
+        section: Names the files.
+        resolve: Makes a path of what the section says.
+        where: File and key of the section, for messages.
+
+    Returns:
+        A client's context that believes the section's authority and no other.
+
+    Raises:
+        ConfigError: A file is missing or unreadable, holds something else, or the key is not the certificate's.
+    """
+    ca, certificate, key = resolve(section.ca), resolve(section.certificate), resolve(section.key)
+    for name, path in (("ca", ca), ("certificate", certificate), ("key", key)):
+        _read(path, f"{where}.{name}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise ConfigError(f"{where}.ca: {ca} holds no certificate in PEM form") from None
+    try:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except (ssl.SSLError, ValueError):
+        raise ConfigError(
+            f"{where}.certificate and {where}.key: {certificate} and {key} are not a certificate and its unencrypted "
+            "key in PEM form"
+        ) from None
+    return context
+
+
+def _no_passphrase() -> str:
+    return ""  # without this OpenSSL would ask for one on the terminal
 
 
 def _read(path: Path, where: str) -> bytes:

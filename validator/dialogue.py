@@ -41,6 +41,7 @@ def drive(profile: Profile, transceive: Transceive, traffic: Traffic) -> CardPro
         ProfileError: The card's answers are not this profile's, or leave its bounds.
         ReaderError: The medium was lost, fell silent, or the reader failed.
     """
+    apdus_before, bytes_before = traffic.apdus, traffic.bytes_in
     command = next(profile)
     while True:
         sent = bytes(command)
@@ -48,9 +49,10 @@ def drive(profile: Profile, transceive: Transceive, traffic: Traffic) -> CardPro
         traffic.bytes_out += len(sent)
         received = transceive(sent)
         traffic.bytes_in += len(received)
-        if traffic.apdus >= MAX_APDUS or traffic.bytes_in > MAX_BYTES:
+        apdus, octets = traffic.apdus - apdus_before, traffic.bytes_in - bytes_before
+        if apdus >= MAX_APDUS or octets > MAX_BYTES:
             profile.close()
-            raise CardMalformed(f"the card talked for {traffic.apdus} APDUs and {traffic.bytes_in} bytes")
+            raise CardMalformed(f"the card talked for {apdus} APDUs and {octets} bytes")
         try:
             response = ResponseApdu.from_bytes(received)
         except ApduError as error:

@@ -26,15 +26,20 @@ HELPFULNESS: tuple[Reason, ...] = (
 )
 
 
+RECOVERY_MS = 60_000
+"""How long after a tap that was torn away before the signal the passenger may present the card again for nothing."""
+
+
 def assess(
     products: Sequence[Product], uses: Sequence[Use], horizon_seq: int, place: str, at: Instant
 ) -> Entitlement | Reason:
     """Find what pays for a ride.
 
-    A first tap whose passenger never saw the grant (`Use.ratified` is false) is repeated for nothing within the
-    product's pass-back window, once: the repetition itself is not repeatable. It is good even if the product has ended
-    meanwhile or its last ride is gone, since that was the ride. A product without a pass-back window has no such
-    repetition, since there the next tap is the next person of a group.
+    A first tap whose passenger may not have seen the grant (`Use.ratified` is false) is repeated for nothing within a
+    minute, once: the repetition itself is not repeatable. It is good even if the product has ended meanwhile or its
+    last ride is gone, since that was the ride. After that minute it is a tap like any other: the gate did open, and a
+    card that falls silent on purpose must not carry a second person later. A product without a pass-back window has no
+    such repetition, since there the next tap is the next person of a group.
 
     Args:
         products: What the credential holds, as the ticket list states it.
@@ -79,7 +84,7 @@ def _taken_again(
         return None
     last = max(recent, key=lambda use: use.seq)
     repeated = last.recovers is not None or any(use.recovers == last.seq for use in uses)
-    if not last.ratified and not repeated:
+    if not last.ratified and not repeated and _elapsed_ms(last, at) < RECOVERY_MS:
         return Entitlement(held[last.product_id], recovers=last.seq)
     # After a restart on a clock that only knows a floor, more time may have passed than it shows.
     if last.boot != at.boot and at.confidence is ClockConfidence.FLOOR:
@@ -99,7 +104,8 @@ def _fits(product: Product, unsynced: Sequence[Use], place: str, at: Instant) ->
     if product.places and place not in product.places:
         return Reason.NOT_VALID_HERE
     early = at.wall_s < max(product.valid_from, product.active_from)
-    if early and at.confidence is not ClockConfidence.FLOOR:
+    # Only a synchronised clock is good enough to hold a date in the future against somebody.
+    if early and at.confidence is ClockConfidence.NTP:
         return Reason.TICKET_NOT_YET_VALID if at.wall_s < product.valid_from else Reason.TICKET_NOT_YET_ACTIVE
     return _paid(product, [use for use in unsynced if use.product_id == product.product_id], early=early)
 

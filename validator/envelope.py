@@ -36,11 +36,11 @@ class EnvelopeMalformed(EnvelopeError):  # noqa: N818 - three kinds of one error
     """The bytes are not an envelope of a version that we know."""
 
 
-class EnvelopeUntrusted(EnvelopeError):  # noqa: N818
+class EnvelopeUntrusted(EnvelopeError):  # noqa: N818 - the second kind
     """It is signed by somebody whose key we do not hold, or for another purpose."""
 
 
-class EnvelopeForged(EnvelopeError):  # noqa: N818
+class EnvelopeForged(EnvelopeError):  # noqa: N818 - the third kind
     """The signature does not match."""
 
 
@@ -101,15 +101,6 @@ def open_envelope(data: bytes, purpose: Purpose, keys: Mapping[str, Ed25519Publi
     except InvalidSignature:
         raise EnvelopeForged(f"the signature of {wire.signer!r} does not match") from None
     return Envelope(wire.signer, wire.payload)
-
-
-def claimed_signer(data: bytes) -> str:
-    """Return who an envelope says signed it, unverified: for choosing a key and for error messages.
-
-    Raises:
-        EnvelopeMalformed: Not an envelope of this version.
-    """
-    return _parse(data).signer
 
 
 def _parse(data: bytes) -> _Wire:

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from validator import entry
 from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
+from validator.journal_uses import SCHEMA as USES
+from validator.journal_uses import add_use, drop_uses, ratify_use, uses_of
 from validator.model import ClockConfidence, Outcome, Tap, Use
 
 APPLICATION_ID = 0x50494C54
@@ -40,7 +42,6 @@ Synchronous = Literal["FULL", "NORMAL"]
 Decide = Callable[[Sequence[Use]], Tap]
 
 # The tables are STRICT, so that the database vouches for the types of its rows.
-_UseRow = tuple[int, int, int, int, bytes, str, int, int, int, int | None]
 _EntryRow = tuple[int, bytes, bytes]
 
 _SCHEMA = """
@@ -56,26 +57,7 @@ CREATE TABLE entry (
     digest BLOB NOT NULL,
     envelope BLOB NOT NULL
 ) STRICT;
-CREATE TABLE use (
-    seq INTEGER PRIMARY KEY,
-    credential_id BLOB NOT NULL,
-    product_id INTEGER NOT NULL,
-    wall_ms INTEGER NOT NULL,
-    mono_ms INTEGER NOT NULL,
-    boot BLOB NOT NULL,
-    place TEXT NOT NULL,
-    rides INTEGER NOT NULL,
-    amount INTEGER NOT NULL,
-    ratified INTEGER NOT NULL,
-    recovers INTEGER
-) STRICT;
-CREATE INDEX use_by_credential ON use (credential_id, seq);
 """
-
-_USES = (
-    "SELECT seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers"
-    " FROM use WHERE credential_id = ? ORDER BY seq"
-)
 
 
 class JournalError(Exception):
@@ -215,7 +197,7 @@ class JournalFile:
         """
         with self._transaction():
             with explaining(self._path):
-                uses = self._uses(credential_id)
+                uses = uses_of(self._db, credential_id)
             tap = decide(uses)
             if tap.product_id is not None and tap.credential_id != credential_id:
                 raise ValueError("a tap may only spend products of the credential whose uses were counted")
@@ -236,7 +218,7 @@ class JournalFile:
         with explaining(self._path):
             self._db.pragma("synchronous", "NORMAL")
             try:
-                self._db.execute("UPDATE use SET ratified = 1 WHERE seq = ?", (seq,))
+                ratify_use(self._db, seq)
             finally:
                 self._db.pragma("synchronous", self._synchronous)
 
@@ -259,10 +241,7 @@ class JournalFile:
             before = self._db.total_changes()
             if first is not None:
                 self._db.execute("DELETE FROM entry WHERE seq < ?", (min(end, first + PRUNE_BATCH),))
-            self._db.execute(
-                "DELETE FROM use WHERE seq IN (SELECT seq FROM use WHERE seq <= ? AND wall_ms < ? LIMIT ?)",
-                (horizon_seq, before_ms, PRUNE_BATCH),
-            )
+            drop_uses(self._db, horizon_seq, before_ms, PRUNE_BATCH)
             return self._db.total_changes() - before
 
     def checkpoint(self) -> None:
@@ -299,7 +278,7 @@ class JournalFile:
 
     def _create(self) -> None:
         with self._transaction():
-            self._db.execute(_SCHEMA)
+            self._db.execute(_SCHEMA + USES)
             self._db.execute(
                 "INSERT INTO life VALUES (1, ?, ?, ?)",
                 (
@@ -342,11 +321,6 @@ class JournalFile:
             raise JournalError(self._path, f"an entry is missing among the last {len(tail)}", _NEW_EPOCH)
         self.head, self.floor_ms = seq, _certain_ms(last.tap)
 
-    def _uses(self, credential_id: bytes | None) -> list[Use]:
-        if credential_id is None:
-            return []
-        return [_use(cast("_UseRow", row)) for row in self._db.execute(_USES, (credential_id,))]
-
     def _append(self, tap: Tap) -> int:
         head = self._db.execute("SELECT seq, digest FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
         seq, previous = (1, entry.GENESIS) if head is None else (head[0] + 1, head[1])
@@ -358,21 +332,7 @@ class JournalFile:
             (seq, tap.at.wall_ms, entry.digest(payload), seal(self._key, self._device, Purpose.TAP, payload)),
         )
         if tap.outcome is Outcome.GRANT and tap.product_id is not None:
-            self._db.execute(
-                "INSERT INTO use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
-                (
-                    seq,
-                    tap.credential_id,
-                    tap.product_id,
-                    tap.at.wall_ms,
-                    tap.at.mono_ms,
-                    tap.at.boot,
-                    tap.place,
-                    tap.rides,
-                    tap.amount,
-                    tap.recovers,
-                ),
-            )
+            add_use(self._db, seq, tap)
         return seq
 
     @contextmanager
@@ -396,11 +356,6 @@ class JournalFile:
         return apsw.SQLITE_OK
 
 
-def _use(row: _UseRow) -> Use:
-    seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers = row
-    return Use(seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, bool(ratified), recovers)
-
-
 def _certain_ms(tap: Tap) -> int:
-    """Return a tap's wall time if it has certainly passed: a battery clock that nobody checked may have been ahead."""
-    return 0 if tap.at.confidence is ClockConfidence.RTC else tap.at.wall_ms
+    """Return a tap's wall time if a synchronised clock showed it: one that nobody checked may have been ahead."""
+    return tap.at.wall_ms if tap.at.confidence is ClockConfidence.NTP else 0

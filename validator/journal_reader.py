@@ -5,6 +5,7 @@ its log beside it was put away: nobody writes it, and it is read as it lies (``i
 time.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -47,6 +48,12 @@ class JournalReader:
         return self._life.device
 
     @property
+    def public_key(self) -> Ed25519PublicKey:
+        """The device's key as the journal itself names it: whoever doubts that compares it with the office's."""
+        self._follow()
+        return Ed25519PublicKey.from_public_bytes(self._life.public_key)
+
+    @property
     def epoch(self) -> int:
         """Names this life of the journal."""
         self._follow()
@@ -78,30 +85,35 @@ class JournalReader:
         self._follow()
         return self._after(seq, limit)
 
-    def verify(self, key: Ed25519PublicKey) -> int:
-        """Check every entry that is kept: signature, device, epoch, number and link to the one before.
+    def verified(self, key: Ed25519PublicKey) -> Iterator[entry.Entry]:
+        """Return every entry that is kept, each after a check: signature, device, epoch, number and link.
 
         Args:
             key: The device's public key.
 
-        Returns:
-            How many entries were checked.
-
         Raises:
-            JournalError: Names the first that is not what it should be.
+            JournalError: Names the first that is not what it should be, when its turn comes.
         """
         self._follow()
-        checked, last, previous = 0, 0, entry.GENESIS
+        last, previous = 0, entry.GENESIS
         while rows := self._after(last, _VERIFY_BATCH):
             for seq, sealed in rows:
                 link, digest = self._verified(seq, sealed, key)
                 # Older entries may have been dropped: the first that is kept links to one that nobody can show.
-                if checked and (seq != last + 1 or link.previous != previous):
+                if last and (seq != last + 1 or link.previous != previous):
                     raise self._broken(seq, f"does not follow entry {last}")
                 if seq == 1 and link.previous != entry.GENESIS:
                     raise self._broken(seq, "is the first and yet follows another")
-                checked, last, previous = checked + 1, seq, digest
-        return checked
+                last, previous = seq, digest
+                yield link
+
+    def verify(self, key: Ed25519PublicKey) -> int:
+        """Check every entry that is kept, as `verified` does, and return how many there are.
+
+        Raises:
+            JournalError: Names the first that is not what it should be.
+        """
+        return sum(1 for _ in self.verified(key))
 
     def close(self) -> None:
         """Close the database; harmless when closed already."""

@@ -4,6 +4,9 @@ The file is a cache. Losing its last entries to a power cut costs one longer tap
 ``synchronous=NORMAL`` is right here: never corrupt, never a wait for the disk. Writing is behind a queue and a thread
 of its own. Each row carries a digest, because SQLite has no checksums and a rotten bit in a key would turn away a good
 card; what does not add up is thrown away whole, and the cards are judged again.
+
+Only a file that says it is ours is ever thrown away. Its first page carries the application id from the beginning, so
+that damage elsewhere does not hide whose it is.
 """
 
 import hashlib
@@ -30,6 +33,8 @@ APPLICATION_ID = 0x50494C43  # "PILC"
 FORMAT = 1
 BUSY_MS = 1000
 _DIGEST_BYTES = 16
+_APPLICATION_ID_AT = 68
+"""Where SQLite keeps it (https://sqlite.org/fileformat.html#application_id), big-endian."""
 
 _SCHEMA = """CREATE TABLE known_cards (
     entry INTEGER PRIMARY KEY,
@@ -39,8 +44,8 @@ _SCHEMA = """CREATE TABLE known_cards (
     digest BLOB NOT NULL
 ) STRICT"""
 
-_BEYOND_REPAIR = (apsw.CantOpenError, apsw.PermissionsError, apsw.ReadOnlyError, apsw.BusyError, apsw.FullError)
-"""What a fresh file in the same place would suffer as well."""
+_BEYOND_REPAIR = (apsw.PermissionsError, apsw.ReadOnlyError, apsw.BusyError, apsw.FullError)
+"""What a fresh file in the same place would suffer as well, or what says that somebody else is using this one."""
 
 _Job = Callable[[apsw.Connection], None]
 
@@ -84,28 +89,37 @@ class KnownCardStore:
 
     @classmethod
     def open(cls, path: Path, trust_version: int, limit: int = DEFAULT_LIMIT) -> Self:
-        """Open the cache; a file that is damaged or of another format is replaced by an empty one.
+        """Open the cache; a file of ours that is damaged or of another format is replaced by an empty one.
 
         Args:
-            path: The file; its directory must exist.
+            path: The file; made if it is not there, with the directory that it is in.
             trust_version: Version of the trust list in force; entries judged under another are dropped.
             limit: Greatest number of entries.
 
         Raises:
-            KnownCardsError: The file can be neither opened nor replaced.
+            KnownCardsError: The file can be neither opened nor replaced, or it is not ours to replace.
         """
         try:
-            return cls._try(path, trust_version, limit)
-        except _BEYOND_REPAIR as error:
-            raise KnownCardsError(f"{path}: cannot be opened: {error}") from error
-        except (apsw.Error, ValueError, TypeError, OverflowError) as error:
-            log.warning("known_cards.recreated", path=str(path), why=str(error))
-        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return cls._try(path, trust_version, limit)
+            except (apsw.Error, ValueError, TypeError, OverflowError) as error:
+                if isinstance(error, _BEYOND_REPAIR) or not _is_ours(path):
+                    what = f"cannot be opened as a cache of known cards ({error}); give another path, or remove it"
+                    raise KnownCardsError(f"{path}: {what}") from error
+                log.warning("known_cards.recreated", path=str(path), why=str(error))
             for name in (path, *(path.with_name(path.name + tail) for tail in ("-wal", "-shm", "-journal"))):
                 name.unlink(missing_ok=True)
             return cls._try(path, trust_version, limit)
-        except (apsw.Error, OSError) as error:
+        except OSError as error:
+            raise KnownCardsError(f"{path}: {error.strerror or error}; give another path") from error
+        except apsw.Error as error:
             raise KnownCardsError(f"{path}: cannot be replaced: {error}") from error
+
+    @classmethod
+    def in_memory(cls, trust_version: int, limit: int = DEFAULT_LIMIT) -> Self:
+        """Open a cache that is forgotten when it is closed."""
+        return cls._try(Path(":memory:"), trust_version, limit)
 
     @classmethod
     def _try(cls, path: Path, trust_version: int, limit: int) -> Self:
@@ -137,6 +151,13 @@ class KnownCardStore:
             self._records.move_to_end(block_id)
             evicted = self._records.popitem(last=False)[0] if len(self._records) > self._limit else None
         self._jobs.put(lambda connection: _store(connection, block_id, version, record, evicted))
+
+    def forget(self, block_id: bytes) -> None:
+        """Drop a verdict that did not fit the card that showed the block; its next tap reads it whole."""
+        with self._together:
+            if self._records.pop(block_id, None) is None:
+                return
+        self._jobs.put(lambda connection: _drop(connection, block_id))
 
     def adopt(self, trust_version: int) -> None:
         """A trust list was installed: drop what was judged under another."""
@@ -172,15 +193,29 @@ class KnownCardStore:
 
 def _prepare(connection: apsw.Connection) -> None:
     connection.set_busy_timeout(BUSY_MS)
-    connection.pragma("journal_mode", "wal")
-    connection.pragma("synchronous", 1)
+    # Somebody else's database is left as it lies, its log included.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     found = (connection.pragma("application_id"), connection.pragma("user_version"))
     if found == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
-        connection.execute(_SCHEMA)
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", FORMAT)
+        with connection:  # before there is a log: the id is in the file itself from the first commit on
+            connection.execute(_SCHEMA)
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", FORMAT)
     elif found != (APPLICATION_ID, FORMAT):
         raise ValueError("not a file of known cards of this format")
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", 1)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file says that it is a cache of known cards, or says nothing at all."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_APPLICATION_ID_AT + 4)
+    except OSError:
+        return False
+    return not head or head[_APPLICATION_ID_AT:] == APPLICATION_ID.to_bytes(4)
 
 
 def _write_behind(connection: apsw.Connection, jobs: "queue.SimpleQueue[_Job | None]") -> None:
@@ -209,7 +244,11 @@ def _store(
             (block_id, trust_version, record, _digest(block_id, trust_version, record)),
         )
         if evicted is not None:
-            connection.execute("DELETE FROM known_cards WHERE block_id = ?", (evicted,))
+            _drop(connection, evicted)
+
+
+def _drop(connection: apsw.Connection, block_id: bytes) -> None:
+    connection.execute("DELETE FROM known_cards WHERE block_id = ?", (block_id,))
 
 
 def _drop_others(connection: apsw.Connection, trust_version: int) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from hardware.medium import Medium, Reader
+from hardware.medium import Medium, Reader, ReaderError
 from validator import trust
+from validator.certificates import CertificateError, load_certificates
 from validator.dialogue import Traffic, drive
 from validator.known_cards import KnownCardStore
+from validator.lists.errors import ListError
+from validator.lists.trust_list import encode_trust_list, parse_trust_list
 from validator.model import CardProof, Identity, Instant, Reason, Refusal
 from validator.profiles import piv
 from validator.profiles.errors import ProfileError
@@ -24,6 +29,8 @@ AUTHENTIC = "authentic"
 _VERSION_BYTES = 6
 LANE = "validator-read"
 """Stands for the gate in the challenge; a signature made here opens no gate."""
+DIALOGUE_LIMIT_S = 30.0
+"""An RSA card takes a second or two; a card that keeps asking for time is given up on."""
 
 
 class IssuersError(Exception):
@@ -76,7 +83,7 @@ class Reading:
         }
 
 
-async def read_one(reader: Reader, issuers: TrustStore, cards: KnownCardStore, at: Instant, limit_s: float) -> Reading:
+async def read_one(reader: Reader, issuers: TrustStore, cards: KnownCardStore, at: Instant, wait_s: float) -> Reading:
     """Wait for one card and authenticate it.
 
     Args:
@@ -84,22 +91,31 @@ async def read_one(reader: Reader, issuers: TrustStore, cards: KnownCardStore, a
         issuers: Whose cards are believed.
         cards: Certificates judged before; a new one is added.
         at: Now; no deny list is consulted.
-        limit_s: Longest time to wait for the card and its dialogue together.
+        wait_s: Longest time to wait for a card; its dialogue has a limit of its own.
 
     Raises:
-        ReaderError: The reader failed, or the card was lost.
-        TimeoutError: No card came in time.
+        ReaderError: The reader failed, no card came in time, or the card was lost or too slow.
     """
     await reader.open()
     try:
-        async with asyncio.timeout(limit_s):
-            return await _read(await reader.wait(), issuers, cards, at)
+        async with _within(wait_s, reader, f"no card within {wait_s:g} s"):
+            medium = await reader.wait()
+        async with _within(DIALOGUE_LIMIT_S, reader, f"the card took more than {DIALOGUE_LIMIT_S:g} s"):
+            return await _read(medium, issuers, cards, at)
     finally:
         await reader.close()
 
 
+@asynccontextmanager
+async def _within(limit_s: float, reader: Reader, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise ReaderError(reader.name, what) from None
+
+
 async def _read(medium: Medium, issuers: TrustStore, cards: KnownCardStore, at: Instant) -> Reading:
-    start_s, activation_s = time.perf_counter(), medium.card_s
     traffic = Traffic()
     challenge = piv.challenge_message(LANE, at.wall_ms, secrets.token_bytes(32))
     proof: CardProof | None = None
@@ -110,7 +126,7 @@ async def _read(medium: Medium, issuers: TrustStore, cards: KnownCardStore, at: 
         who = trust.judge(proof, issuers, _nobody, at)
     except ProfileError as error:
         who = Refusal(error.reason)
-    total_s = time.perf_counter() - start_s + activation_s
+    total_s = time.perf_counter() - medium.found_s
     if proof is not None and isinstance(who, Identity) and not who.cached:
         cards.remember(proof.block_id, who.known)
     believed = isinstance(who, Identity) and not who.early
@@ -138,16 +154,19 @@ def _reason(who: Identity | Refusal) -> Reason:
 def load_issuers(directory: Path) -> TrustStore:
     """Load every certificate (PEM or DER) in a directory: self-issued ones are anchors, others lead to one.
 
+    Each must be an issuer's by the rules of a trust list, so that nobody is believed here whom no gate would believe.
     The store's version follows from the certificates, so that a cache is never believed under other issuers.
 
     Raises:
-        IssuersError: The directory cannot be read, or a file in it holds no certificate.
+        IssuersError: The directory cannot be read, or holds no root.
+        ListError: A file in it holds no certificate, or one that is no issuer's.
     """
     try:
         paths = sorted(path for path in directory.iterdir() if path.is_file())
-        certificates = [certificate for path in paths for certificate in _certificates(path)]
+        certificates = [certificate for path in paths for certificate in _issuers(path)]
     except OSError as error:
-        raise IssuersError(f"{directory}: {error.strerror}; give the directory of issuer certificates") from None
+        what = f"{error.filename or directory}: {error.strerror}"
+        raise IssuersError(f"{what}; give the directory of issuer certificates") from None
     anchors = [certificate for certificate in certificates if certificate.issuer == certificate.subject]
     if not anchors:
         raise IssuersError(f"{directory}: no root among {len(certificates)} certificates; add the self-issued one")
@@ -156,11 +175,9 @@ def load_issuers(directory: Path) -> TrustStore:
     return TrustStore(version, anchors, [each for each in certificates if each not in anchors])
 
 
-def _certificates(path: Path) -> list[x509.Certificate]:
-    data = path.read_bytes()
+def _issuers(path: Path) -> tuple[x509.Certificate, ...]:
     try:
-        if b"-----BEGIN" in data:
-            return x509.load_pem_x509_certificates(data)
-        return [x509.load_der_x509_certificate(data)]
-    except ValueError:
-        raise IssuersError(f"{path}: no certificate in PEM or DER form; remove it from the directory") from None
+        certificates = load_certificates(path.read_bytes())
+    except CertificateError as error:
+        raise ListError(path, f"{error}; remove it from the directory") from None
+    return parse_trust_list(encode_trust_list(certificates, ()), path).anchors

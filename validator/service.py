@@ -1,33 +1,42 @@
 """A gate as a service: opens what the configuration names, serves taps, and takes new lists between them."""
 
 import asyncio
+import fcntl
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
 from hardware.gate import Gate
 from hardware.medium import Reader
 from validator.clock import SystemClock
-from validator.config import GateConfig
+from validator.config import ConfigError, GateConfig
 from validator.cursor import CursorFile
 from validator.journal import Journal
 from validator.journal_file import JournalError
-from validator.known_cards import KnownCardStore
+from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists import installed
 from validator.lists.manifest import ListKind
 from validator.model import Assurance
+from validator.rollback import open_whole
 from validator.station import JOURNAL, READER, Place, Station, TapReport
 from validator.supervision import Notifier, Progress, watch
 
 log = structlog.get_logger()
 
+LOCK = "lock"
+"""File in the state directory that a serving validator holds."""
+
 LIST_CHECK_S = 1.0
-PRUNE_S = 3600.0
+LIST_RETRY_S = 60.0
+"""A list that did not load may load later: a disk recovers, a service restarts. Each try reads it whole."""
+PRUNE_FIRST_S, PRUNE_S = 60.0, 3600.0
 DAY_MS = 24 * 3600 * 1000
-READER_DEADLINE_S = 10.0
+READER_DEADLINE_S = 20.0
+"""Longer than a hung reader takes to be called gone, and the pause before it is tried again."""
 JOURNAL_DEADLINE_S = 10.0
 
 
@@ -45,21 +54,29 @@ async def serve(
         reader: What is polled; opened and closed here.
         gate: What the passenger sees and hears; closed here.
         on_tap: Told of each recorded tap.
-        on_ready: Called once, when taps can be served.
+        on_ready: Called once, when the reader was opened, or when the lamp shows that it could not be.
 
     Raises:
-        ConfigError: A key is missing or wrong.
-        JournalError: The journal cannot be opened, or belongs to another device.
+        ConfigError: A key is missing or wrong, or there is no state directory that this user may write to.
+        JournalError: The journal cannot be opened, belongs to another device, or is served by another validator.
     """
-    keys = config.publisher_keys()
-    lists = installed.load(config.lists, keys)
+    with _only_one(config):
+        await _serve(config, reader, gate, on_tap, on_ready)
+
+
+async def _serve(
+    config: GateConfig,
+    reader: Reader,
+    gate: Gate,
+    on_tap: Callable[[TapReport], None],
+    on_ready: Callable[[], None],
+) -> None:
+    lists = installed.load(config.lists, config.publisher_keys(), config.file.region)
     clock = clock_of(config, lists.issued_floor_s * 1000)
-    journal = await Journal.open(
-        config.journal, config.file.device, config.device_private_key(), born_s=clock.now().wall_s
-    )
-    cards = KnownCardStore.open(config.known_cards, lists.versions.trust)
+    journal = await _journal(config, lists, clock)
+    cards = _known_cards(config, lists.versions.trust)
     try:
-        clock.raise_floor(journal.floor_ms)
+        clock.remember(journal.floor_ms)
         progress = Progress({READER: READER_DEADLINE_S, JOURNAL: JOURNAL_DEADLINE_S}, time.monotonic())
         progress.rests(JOURNAL)
         station = Station(reader, gate, journal, cards, clock, place_of(config), lists, progress, on_tap)
@@ -68,8 +85,12 @@ async def serve(
             gc.collect()
             gc.freeze()
             gc.disable()
-            notifier.ready(f"{config.file.device} at {config.file.place}: lists {lists.versions}")
-            on_ready()
+
+            def ready() -> None:
+                notifier.ready(f"{config.file.device} at {config.file.place}: lists {station.lists.versions}")
+                on_ready()
+
+            station.on_ready = ready
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(station.run())
@@ -82,6 +103,52 @@ async def serve(
     finally:
         cards.close()
         await journal.close()
+
+
+@contextmanager
+def _only_one(config: GateConfig) -> Iterator[None]:
+    """Hold a gate's state for this process: two validators on one journal would spend the same ride twice.
+
+    Raises:
+        ConfigError: The directory cannot be used.
+        JournalError: Another process holds it.
+    """
+    path = config.state / LOCK
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        what = f"{path}: {error.strerror}; make the directory, or mend the key"
+        raise ConfigError(f"{config.path}: state: {what}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise JournalError(config.journal, "another validator serves this gate's state", "stop it first") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _journal(config: GateConfig, lists: installed.InstalledLists, clock: SystemClock) -> Journal:
+    """Open the journal, unless it is an older copy of itself; then a new epoch begins."""
+    device = config.file.device
+
+    def known_seq(epoch: int) -> int:
+        counted_epoch, counted = lists.horizon(device)
+        acknowledged = CursorFile(config.cursor, device).load(epoch)
+        return max(acknowledged, counted if counted_epoch == epoch else 0)
+
+    return await open_whole(config.journal, device, config.device_private_key(), clock.now().wall_s, known_seq)
+
+
+def _known_cards(config: GateConfig, trust_version: int) -> KnownCardStore:
+    """Open the cache of known cards; it is only speed, so that a gate without its file serves from memory."""
+    try:
+        return KnownCardStore.open(config.known_cards, trust_version)
+    except KnownCardsError as error:
+        log.warning("known_cards.in_memory", why=str(error), consequence="one longer tap for each card after a start")
+        return KnownCardStore.in_memory(trust_version)
 
 
 def clock_of(config: GateConfig, floor_ms: int) -> SystemClock:
@@ -108,19 +175,26 @@ def place_of(config: GateConfig) -> Place:
 async def _follow_lists(station: Station, config: GateConfig) -> None:
     """Take new lists as the installer's pointers change; what does not load leaves the last good one in force."""
     keys = config.publisher_keys()
+    loaded_s = time.monotonic()
     while True:
         await asyncio.sleep(LIST_CHECK_S)
-        if station.lists.changed():
-            station.adopt(await asyncio.to_thread(installed.load, config.lists, keys, station.lists))
+        again = bool(station.lists.faults) and time.monotonic() - loaded_s >= LIST_RETRY_S
+        if station.lists.changed() or again:
+            loaded_s = time.monotonic()
+            station.adopt(
+                await asyncio.to_thread(installed.load, config.lists, keys, config.file.region, station.lists)
+            )
             log.info("lists.adopted", versions=str(station.lists.versions))
 
 
 async def _prune(station: Station, config: GateConfig) -> None:
-    """Once an hour, let the journal forget what is acknowledged, counted in the tickets, and past its retention."""
+    """Soon and then hourly, let the journal forget what is acknowledged, counted, and past its retention."""
     journal = station.journal
     cursor = CursorFile(config.cursor, journal.device)
+    pause_s = PRUNE_FIRST_S
     while True:
-        await asyncio.sleep(PRUNE_S)
+        await asyncio.sleep(pause_s)
+        pause_s = PRUNE_S
         epoch, seq = station.lists.horizon(journal.device)
         before_ms = station.clock.now().wall_ms - config.file.policy.retention_days * DAY_MS
         try:

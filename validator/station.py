@@ -1,7 +1,6 @@
 """The loop that binds one reader to one gate: wait, authenticate, decide and record, signal, wait for removal."""
 
 import asyncio
-import contextlib
 import gc
 import secrets
 import time
@@ -11,20 +10,20 @@ from dataclasses import dataclass, field
 import structlog
 
 from hardware.gate import Gate, Signal
-from hardware.medium import Medium, MediumLost, MediumTimeout, Reader, ReaderGone, Technology
+from hardware.medium import Medium, Reader, ReaderError, Technology
 from validator import decision, entitlement, trust
 from validator.clock import SystemClock
 from validator.decision import Facts
-from validator.dialogue import Traffic, drive
-from validator.journal import Journal
+from validator.dialogue import Profile, Traffic
+from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
 from validator.known_cards import KnownCardStore
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
 from validator.model import Assurance, CardProof, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
+from validator.presentation import Examiner, Presented, Stopwatch
 from validator.profiles import piv
-from validator.profiles.errors import ProfileError
 from validator.supervision import Progress
 
 log = structlog.get_logger()
@@ -36,8 +35,6 @@ REOPEN_FIRST_S = 0.2
 REOPEN_LONGEST_S = 5.0
 SHOW_S = 0.7
 """How long a signal stays at least, for a passenger who pulls the card away quickly."""
-AGAIN_S = 0.3
-"""How long a card that is still there may take to be activated for a second try."""
 HOLD_OFF_S = 0.2
 """After "present again" the reader rests this long, so that a card half in the field does not fill the journal."""
 
@@ -110,6 +107,7 @@ class Station:
         lists: Lists in force; replaced between taps by `adopt`.
         progress: Told when the reader is tried and when the journal has work, for the watchdog.
         on_tap: Told of each recorded tap after its signal.
+        on_ready: Called once, when the reader was opened or the lamp shows that it could not be.
     """
 
     reader: Reader
@@ -121,7 +119,9 @@ class Station:
     lists: InstalledLists
     progress: Progress
     on_tap: Callable[[TapReport], None] = field(default=lambda _report: None)
+    on_ready: Callable[[], None] = field(default=lambda: None)
     _shown_s: float = float("-inf")
+    _ready: bool = False
 
     async def run(self) -> None:
         """Serve taps until cancelled; a failing reader shows FAULT and is opened again and again."""
@@ -131,12 +131,15 @@ class Station:
                 self.progress.moved(READER, time.monotonic())
                 try:
                     await self.reader.open()
+                    self._say_ready()
                     pause = REOPEN_FIRST_S
                     await self._serve()
-                except ReaderGone as gone:
+                except ReaderError as gone:
                     await self.gate.show(Signal.FAULT)
+                    self._say_ready()
                     log.warning("reader.gone", why=str(gone), again_in_s=pause)
                     await self.reader.close()
+                    self.progress.moved(READER, time.monotonic())
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, REOPEN_LONGEST_S)
         finally:
@@ -154,10 +157,11 @@ class Station:
             medium = await self._next_medium()
             try:
                 medium = await self._tap(medium)
-            except (JournalError, ListError) as error:
+            except (JournalError, ListError, ValueError) as error:
                 # What is not recorded does not open: the passenger sees a fault, and the next tap tries again.
+                # A value error is a list or a state that cannot make an entry; it must not take the gate with it.
                 await self.gate.show(Signal.FAULT)
-                log.warning("tap.not_recorded", why=str(error))
+                log.exception("tap.not_recorded", why=str(error))
             self._shown_s = time.monotonic()
             await medium.removed()
             await self._rest()
@@ -169,8 +173,13 @@ class Station:
             return await self.reader.wait()
         finally:
             lamp.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await lamp
+            # Not awaited with its own cancellation suppressed: that would swallow ours, too.
+            await asyncio.wait([lamp])
+
+    def _say_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            self.on_ready()
 
     async def _ready_after(self, left_s: float) -> None:
         await asyncio.sleep(max(0.0, left_s))
@@ -178,74 +187,63 @@ class Station:
 
     async def _tap(self, medium: Medium) -> Medium:
         """Serve one tap, and return the medium as it was last activated."""
-        watch = _Stopwatch(medium)
-        at, lists, traffic = self.clock.now(), self.lists, Traffic()
-        who, proof = await self._authenticate(medium, lists, at, traffic, watch)
-        if _torn(who) and (again := await self._activate_again(medium)) is not None:
-            medium = again
-            watch.follow(medium)
-            who, proof = await self._authenticate(medium, lists, at, traffic, watch)
+        at, lists, watch = self.clock.now(), self.lists, Stopwatch(medium)
+        seen = await self._examiner(lists, at).examine(medium, watch)
+        who = seen.who
         self.progress.moved(JOURNAL, time.monotonic())
         try:
             recorded = await self.journal.settle(who.credential_id, lambda uses: self._decide(who, lists, at, uses))
         finally:
             # A journal that fails is a fault for the lamp; only one that hangs starves the watchdog.
             self.progress.rests(JOURNAL)
-        tap, signal = recorded.tap, _signal(recorded.tap)
         watch.lap("settle")
-        await self.gate.show(signal)
+        await self.gate.show(_signal(recorded.tap))
         watch.lap("signal")
-        card_ms = watch.card_ms
+        await self._afterwards(seen, recorded, watch)
+        return seen.medium
 
-        # The rest need not happen before the passenger sees the signal.
-        ratified = tap.outcome is Outcome.GRANT and await medium.present()
-        if ratified:
-            await self.journal.ratify(recorded.seq)
-        if proof is not None and isinstance(who, Identity) and not who.cached:
-            self.cards.remember(proof.block_id, who.known)
-        technology = medium.target.technology
-        self.on_tap(TapReport(recorded.seq, tap, signal, ratified, technology, traffic, card_ms, watch.stages_ms))
-        if signal is Signal.PRESENT_AGAIN:
-            await asyncio.sleep(HOLD_OFF_S)
-        return medium
-
-    async def _activate_again(self, medium: Medium) -> Medium | None:
-        """A transmission broke and the card is still there: one more try with a fresh challenge, in the same tap."""
-        if not await medium.present():
-            return None
+    async def _afterwards(self, seen: Presented, recorded: Recorded, watch: Stopwatch) -> None:
+        """What need not happen before the passenger sees the signal; nothing here takes the signal back."""
+        tap, card_ms, ratified = recorded.tap, watch.card_ms, False
         try:
-            async with asyncio.timeout(AGAIN_S):
-                return await self.reader.wait()
-        except TimeoutError:
-            return None
-
-    async def _authenticate(
-        self, medium: Medium, lists: InstalledLists, at: Instant, traffic: Traffic, watch: "_Stopwatch"
-    ) -> tuple[Identity | Refusal, CardProof | None]:
-        challenge = piv.challenge_message(self.where.lane, at.wall_ms, secrets.token_bytes(32))
-        try:
-            async with asyncio.timeout(self.where.tap_limit_s):
-                profile = piv.authenticate(challenge, self.cards.find)
-                proof = await medium.converse(lambda transceive: drive(profile, transceive, traffic))
-        except (MediumLost, MediumTimeout, TimeoutError):
-            return Refusal(Reason.PRESENT_AGAIN), None
-        except ProfileError as error:
-            log.info("card.refused", reason=error.reason.name, why=str(error))
-            return Refusal(error.reason), None
+            if tap.outcome is Outcome.GRANT and await seen.medium.present():
+                await self.journal.ratify(recorded.seq)
+                ratified = True
+        except JournalError as error:
+            log.warning("tap.not_ratified", seq=recorded.seq, why=str(error))
         finally:
-            watch.lap("dialogue")
-        if lists.trust is None:
-            return Refusal(Reason.TRUST_LIST_STALE, piv.NAME), proof
-        who = trust.judge(proof, lists.trust, lists.denied, at)
-        watch.lap("trust")
-        return who, proof
+            if seen.proof is not None and isinstance(seen.who, Identity) and not seen.who.cached:
+                self.cards.remember(seen.proof.block_id, seen.who.known)
+            technology = seen.medium.target.technology
+            self.on_tap(
+                TapReport(recorded.seq, tap, _signal(tap), ratified, technology, seen.traffic, card_ms, watch.stages_ms)
+            )
+        if tap.reason is Reason.PRESENT_AGAIN:
+            await asyncio.sleep(HOLD_OFF_S)
+
+    def _examiner(self, lists: InstalledLists, at: Instant) -> Examiner:
+        where = self.where
+        # The challenge names device, place and lane: a signature made here is worthless at any other gate.
+        name = f"{self.journal.device}/{where.place}/{where.lane}"
+
+        def ask() -> Profile:
+            challenge = piv.challenge_message(name, at.wall_ms, secrets.token_bytes(32))
+            return piv.authenticate(challenge, self.cards.find)
+
+        def judge(proof: CardProof) -> Identity | Refusal:
+            if lists.trust is None:
+                return Refusal(Reason.TRUST_LIST_STALE, proof.profile)
+            return trust.judge(proof, lists.trust, lists.denied, at)
+
+        return Examiner(self.reader, ask, judge, where.tap_limit_s)
 
     def _decide(self, who: Identity | Refusal, lists: InstalledLists, at: Instant, uses: Sequence[Use]) -> Tap:
         """Decide inside the journal's transaction: own uses cannot change between this look and the commit."""
         right = None
         if isinstance(who, Identity):
             epoch, seq = lists.horizon(self.journal.device)
-            horizon = seq if epoch == self.journal.epoch else 0
+            # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
+            horizon = seq if epoch == self.journal.epoch and seq <= self.journal.head else 0
             right = entitlement.assess(lists.products(who.credential_id), uses, horizon, self.where.place, at)
         grace_s = self.where.grace_s
         verdict = decision.decide(
@@ -284,40 +282,6 @@ class Station:
             await self.journal.idle()
         except JournalError as error:
             log.warning("journal.housekeeping_failed", why=str(error))
-
-
-class _Stopwatch:
-    """Splits own work by stage: wall time minus the time the medium spent answering."""
-
-    def __init__(self, medium: Medium) -> None:
-        self._medium = medium
-        self._before_s = 0.0
-        self._mark_s = time.perf_counter()
-        self._card_mark_s = medium.card_s
-        self.stages_ms: dict[str, float] = {}
-
-    @property
-    def card_ms(self) -> float:
-        """Milliseconds spent waiting for the card so far, activations included."""
-        return self._card_s() * 1000
-
-    def follow(self, medium: Medium) -> None:
-        """Go on with the same card, activated anew."""
-        self._before_s += self._medium.card_s
-        self._medium = medium
-
-    def lap(self, stage: str) -> None:
-        now_s, card_s = time.perf_counter(), self._card_s()
-        own_s = now_s - self._mark_s - (card_s - self._card_mark_s)
-        self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + own_s * 1000
-        self._mark_s, self._card_mark_s = now_s, card_s
-
-    def _card_s(self) -> float:
-        return self._before_s + self._medium.card_s
-
-
-def _torn(who: Identity | Refusal) -> bool:
-    return isinstance(who, Refusal) and who.reason is Reason.PRESENT_AGAIN
 
 
 def _signal(tap: Tap) -> Signal:

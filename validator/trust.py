@@ -4,7 +4,8 @@ The order is fixed, so that each reason says something true about the key that i
 
 1. the certificate can be read, its key and signature are of a kind that we accept (`UNSUPPORTED_KEY`);
 2. the signature is over our challenge, by that key (`WRONG_SIGNATURE`): whoever copied a certificate ends here, and
-   nothing that follows can be pinned on a credential by somebody who does not hold its key;
+   nothing that follows can be pinned on a credential by somebody who does not hold its key. A refusal up to here names
+   no credential;
 3. a trusted issuer vouches for it (`UNTRUSTED_ISSUER`), for this purpose (`WRONG_KEY_USAGE`);
 4. it is not on the deny list (`REVOKED`);
 5. its dates, and those of its issuers, hold now (`CERTIFICATE_EXPIRED`, `CERTIFICATE_NOT_YET_VALID`).
@@ -56,72 +57,56 @@ def judge(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool], 
         at: Now.
 
     Returns:
-        The identity, or the one reason why not. An identity is `early` where the certificate is not yet valid by a
-        clock that stands at its floor: the floor is known to lag, so that this is not held against the card.
+        The identity, or the one reason why not, with the credential where its key is certainly present. An identity
+        is `early` where the certificate is not yet valid by a clock that stands at its floor: the floor is known to
+        lag, so that this is not held against the card.
     """
-    if proof.known is not None:
-        return _judge_known(proof, proof.known, store, denied, at)
-    if proof.certificate is None:
-        return Refusal(Reason.MALFORMED_ANSWER, proof.profile)
     try:
-        certificate = load_certificate(proof.certificate)
-        key = certificate_key(certificate)
-        credential = credential_id(spki_of(key))
-    except KeyUnsupportedError:
-        return Refusal(Reason.UNSUPPORTED_KEY, proof.profile)
-    except CertificateError:
-        return Refusal(Reason.MALFORMED_ANSWER, proof.profile)
-    try:
-        known = _vouched(proof, certificate, key, store, at)
+        known = _recognised(proof, proof.known, store) if proof.known is not None else _vouched(proof, store, at)
     except _RefusedError as refused:
-        return Refusal(refused.reason, proof.profile, credential)
+        return Refusal(refused.reason, proof.profile, refused.credential_id)
     return _judge_standing(proof, known, denied, at)
 
 
 class _RefusedError(Exception):
-    def __init__(self, reason: Reason) -> None:
+    """Why a proof is not believed; it names a credential only after the holder of its key has signed."""
+
+    def __init__(self, reason: Reason, credential: bytes | None = None) -> None:
         super().__init__(reason.name)
         self.reason = reason
+        self.credential_id = credential
 
 
-def _judge_known(
-    proof: CardProof, known: KnownCard, store: TrustStore, denied: Callable[[bytes], bool], at: Instant
-) -> Identity | Refusal:
+def _recognised(proof: CardProof, known: KnownCard, store: TrustStore) -> KnownCard:
+    """Step 2 for a known card."""
     if known.trust_version != store.version:
-        return Refusal(Reason.PRESENT_AGAIN, proof.profile, known.credential_id)
+        raise _RefusedError(Reason.PRESENT_AGAIN)
     try:
         signed = _signed(proof, load_key(known.spki), known.algorithm)
     except CertificateError:
-        return Refusal(Reason.UNSUPPORTED_KEY, proof.profile, known.credential_id)
+        raise _RefusedError(Reason.UNSUPPORTED_KEY) from None
     if not signed:
-        return Refusal(Reason.WRONG_SIGNATURE, proof.profile, known.credential_id)
-    return _judge_standing(proof, known, denied, at)
+        raise _RefusedError(Reason.WRONG_SIGNATURE)
+    return known
 
 
-def _vouched(
-    proof: CardProof, certificate: x509.Certificate, key: CardKey, store: TrustStore, at: Instant
-) -> KnownCard:
+def _vouched(proof: CardProof, store: TrustStore, at: Instant) -> KnownCard:
     """Steps 1 to 3 for a card that was not known."""
+    certificate, key, algorithm = _read(proof)
+    if not _signed(proof, key, algorithm):
+        raise _RefusedError(Reason.WRONG_SIGNATURE)
+    spki = spki_of(key)
+    credential = credential_id(spki)
     try:
-        algorithm = key_algorithm(key)
-        if not isinstance(certificate.signature_hash_algorithm, _SIGNATURE_HASHES):
-            raise _RefusedError(Reason.UNSUPPORTED_KEY)
-        if not _signed(proof, key, algorithm):
-            raise _RefusedError(Reason.WRONG_SIGNATURE)
         chain = store.chain(certificate, at.wall_s)
     except UntrustedIssuerError:
-        raise _RefusedError(Reason.UNTRUSTED_ISSUER) from None
+        raise _RefusedError(Reason.UNTRUSTED_ISSUER, credential) from None
     except WrongKeyUsageError:
-        raise _RefusedError(Reason.WRONG_KEY_USAGE) from None
-    except KeyUnsupportedError:
-        raise _RefusedError(Reason.UNSUPPORTED_KEY) from None
+        raise _RefusedError(Reason.WRONG_KEY_USAGE, credential) from None
     except CertificateError:
-        raise _RefusedError(Reason.MALFORMED_ANSWER) from None
-    except HOSTILE:
-        raise _RefusedError(Reason.UNSUPPORTED_KEY) from None  # a signature algorithm that cryptography cannot name
-    spki = spki_of(key)
+        raise _RefusedError(Reason.MALFORMED_ANSWER, credential) from None
     return KnownCard(
-        credential_id=credential_id(spki),
+        credential_id=credential,
         algorithm=algorithm,
         spki=spki,
         not_before=chain.not_before,
@@ -129,6 +114,27 @@ def _vouched(
         issuer_id=chain.issuer_id,
         trust_version=store.version,
     )
+
+
+def _read(proof: CardProof) -> tuple[x509.Certificate, CardKey, KeyAlgorithm]:
+    """Step 1."""
+    if proof.certificate is None:
+        raise _RefusedError(Reason.MALFORMED_ANSWER)
+    try:
+        certificate = load_certificate(proof.certificate)
+        key = certificate_key(certificate)
+        algorithm = key_algorithm(key)
+    except KeyUnsupportedError:
+        raise _RefusedError(Reason.UNSUPPORTED_KEY) from None
+    except CertificateError:
+        raise _RefusedError(Reason.MALFORMED_ANSWER) from None
+    try:
+        acceptable = isinstance(certificate.signature_hash_algorithm, _SIGNATURE_HASHES)
+    except HOSTILE:  # an algorithm that cryptography cannot name
+        acceptable = False
+    if not acceptable:
+        raise _RefusedError(Reason.UNSUPPORTED_KEY)
+    return certificate, key, algorithm
 
 
 def _judge_standing(

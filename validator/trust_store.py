@@ -2,6 +2,9 @@
 
 Path building and the checks of RFC 5280 §6 are cryptography's; the rules of its web defaults that do not fit a card
 (host names, TLS usages, identifiers that a 300-byte certificate leaves out) are replaced by those stated here.
+
+A card chooses the certificate that it shows, so that what a search costs is not the card's to choose: no search begins
+before the key of an issuer on the list has verified the certificate's signature.
 """
 
 import datetime as dt
@@ -10,7 +13,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -28,6 +32,29 @@ ID_PIV_CARD_AUTH = ObjectIdentifier("2.16.840.1.101.3.6.8")
 MAX_CHAIN_DEPTH = 4
 """Certificates between a card's and the anchor, at most."""
 
+MAX_MOMENTS = 4
+"""How many other moments are tried where no chain holds now, and how many times a chain's window is widened."""
+
+_HONOURED = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+    }
+)
+"""Extensions that path building accounts for; a certificate with another critical one is in no chain."""
+
+_NAMES = {
+    ExtensionOID.CERTIFICATE_POLICIES: "certificatePolicies",
+    ExtensionOID.INHIBIT_ANY_POLICY: "inhibitAnyPolicy",
+    ExtensionOID.POLICY_CONSTRAINTS: "policyConstraints",
+    ExtensionOID.POLICY_MAPPINGS: "policyMappings",
+}
+
 
 class UntrustedIssuerError(Exception):
     """No chain leads from the certificate to an anchor."""
@@ -39,12 +66,15 @@ class WrongKeyUsageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain that holds, dates aside.
+    """What vouches for a card's certificate, dates aside.
+
+    An issuer whose certificate was renewed leads to more than one chain. The window is that of all chains that follow
+    on each other without a gap, so that a verdict that is kept says what a new search would say.
 
     Attributes:
         issuer_id: Id of the key that signed the card's certificate: SHA-256 of its SubjectPublicKeyInfo, 16 bytes.
-        not_before: Seconds since 1970 UTC from which every certificate of the chain is valid, inclusive.
-        not_after: Seconds since 1970 UTC until which every certificate of the chain is valid, inclusive.
+        not_before: Seconds since 1970 UTC from which a chain holds, inclusive.
+        not_after: Seconds since 1970 UTC until which a chain holds, inclusive.
     """
 
     issuer_id: bytes
@@ -72,7 +102,10 @@ class TrustStore:
         builder = PolicyBuilder().store(Store(anchor_list)).max_chain_depth(MAX_CHAIN_DEPTH)
         self._strict = builder.extension_policies(ca_policy=_issuer_policy(), ee_policy=_card_policy())
         self._any_usage = builder.extension_policies(ca_policy=_issuer_policy(), ee_policy=_unused_policy())
-        self._issuers = [_Issuer.of(certificate) for certificate in (*anchor_list, *self._intermediates)]
+        self._issuers: dict[bytes, list[_Issuer]] = {}
+        for certificate in (*anchor_list, *self._intermediates):
+            issuer = _Issuer.of(certificate)
+            self._issuers.setdefault(issuer.subject, []).append(issuer)
 
     def chain(self, certificate: x509.Certificate, at_s: int) -> Chain:
         """Find the chain from a card's certificate to an anchor.
@@ -90,44 +123,87 @@ class TrustStore:
             WrongKeyUsageError: There is one, but not for card authentication.
         """
         first, last = validity(certificate)
+        if not self._signed_by_an_issuer(certificate):
+            raise UntrustedIssuerError
         preferred = min(max(at_s, first), last)
         for moment in (preferred, *self._other_moments(certificate, preferred, first, last)):
             found = _verify(self._strict, certificate, self._intermediates, moment)
             if found is not None:
-                return _chain_of(found)
+                return self._widened(found, first, last)
             if _verify(self._any_usage, certificate, self._intermediates, moment) is not None:
                 raise WrongKeyUsageError
         raise UntrustedIssuerError
 
+    def _signed_by_an_issuer(self, certificate: x509.Certificate) -> bool:
+        """Whether the key of an issuer that the certificate names has signed it."""
+        return any(_signed(certificate, issuer) for issuer in self._issuers.get(_issuer_name(certificate), []))
+
     def _other_moments(self, certificate: x509.Certificate, preferred: int, first: int, last: int) -> list[int]:
-        """Moments worth a try when an issuer is out of date at the preferred one.
+        """Moments worth a try when an issuer is out of date at the preferred one: what comes next, then what was last.
 
         A set of certificates has a moment when all are valid if, and only if, all are valid at the latest of their
-        notBefores. With no issuer out of date there is nothing to try, so that a stranger's card costs one attempt.
+        notBefores. With no issuer above the card out of date there is nothing to try.
         """
-        if not any(issuer.names(certificate) for issuer in self._issuers):
+        above = self._above(certificate)
+        if all(issuer.not_before <= preferred <= issuer.not_after for issuer in above):
             return []
-        if all(issuer.not_before <= preferred <= issuer.not_after for issuer in self._issuers):
-            return []
-        starts = {max(first, issuer.not_before) for issuer in self._issuers}
-        return sorted(start for start in starts if start <= last and start != preferred)
+        starts = {max(first, issuer.not_before) for issuer in above} - {preferred}
+        in_time = [start for start in starts if start <= last]
+        return sorted(in_time, key=lambda start: (start < preferred, abs(start - preferred)))[:MAX_MOMENTS]
+
+    def _above(self, certificate: x509.Certificate) -> list["_Issuer"]:
+        """Issuers that a chain from the certificate may go through, by their names."""
+        names, above = {_issuer_name(certificate)}, list[_Issuer]()
+        waiting = list(names)
+        while waiting:
+            for issuer in self._issuers.get(waiting.pop(), []):
+                above.append(issuer)
+                if issuer.issued_by not in names:
+                    names.add(issuer.issued_by)
+                    waiting.append(issuer.issued_by)
+        return above
+
+    def _widened(self, found: list[x509.Certificate], first: int, last: int) -> Chain:
+        """Follow a chain's window into those of the chains before and after it, within the card's own dates."""
+        start, end = _window(found)
+        for _ in range(MAX_MOMENTS):
+            later = _verify(self._strict, found[0], self._intermediates, end + 1) if end < last else None
+            earlier = _verify(self._strict, found[0], self._intermediates, start - 1) if start > first else None
+            if later is None and earlier is None:
+                break
+            end = end if later is None else _window(later)[1]
+            start = start if earlier is None else _window(earlier)[0]
+        issuer = found[min(1, len(found) - 1)]
+        return Chain(credential_id(spki_of(certificate_key(issuer))), start, end)
 
 
 @dataclass(frozen=True, slots=True)
 class _Issuer:
+    certificate: x509.Certificate
     subject: bytes
+    issued_by: bytes
     not_before: int
     not_after: int
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Self:
-        return cls(certificate.subject.public_bytes(), *validity(certificate))
+        subject, issued_by = certificate.subject.public_bytes(), _issuer_name(certificate)
+        return cls(certificate, subject, issued_by, *validity(certificate))
 
-    def names(self, certificate: x509.Certificate) -> bool:
-        try:
-            return certificate.issuer.public_bytes() == self.subject
-        except HOSTILE:
-            return False
+
+def _issuer_name(certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.issuer.public_bytes()
+    except HOSTILE:
+        return b""  # no name in DER is empty
+
+
+def _signed(certificate: x509.Certificate, issuer: _Issuer) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer.certificate)
+    except (InvalidSignature, *HOSTILE):
+        return False
+    return True
 
 
 def _verify(
@@ -141,14 +217,27 @@ def _verify(
         return None
 
 
-def _chain_of(certificates: list[x509.Certificate]) -> Chain:
-    windows = [validity(certificate) for certificate in certificates]
-    issuer = certificates[min(1, len(certificates) - 1)]
-    return Chain(
-        issuer_id=credential_id(spki_of(certificate_key(issuer))),
-        not_before=max(first for first, _ in windows),
-        not_after=min(last for _, last in windows),
-    )
+def _window(chain: list[x509.Certificate]) -> tuple[int, int]:
+    """First and last second at which every certificate of a chain is valid."""
+    windows = [validity(certificate) for certificate in chain]
+    return max(first for first, _ in windows), min(last for _, last in windows)
+
+
+def extension_not_honoured(certificate: x509.Certificate) -> str | None:
+    """Name an extension of an issuer's certificate that is not honoured here, so that no chain may go through it.
+
+    These are all critical extensions that path building does not account for (policy constraints and mappings among
+    them), and name constraints, critical or not: they would be applied to some kinds of names and ignored for others.
+
+    Args:
+        certificate: One whose extensions can be read.
+    """
+    for extension in certificate.extensions:
+        if extension.oid == ExtensionOID.NAME_CONSTRAINTS:
+            return "nameConstraints"
+        if extension.critical and extension.oid not in _HONOURED:
+            return f"critical {_NAMES.get(extension.oid, extension.oid.dotted_string)}"
+    return None
 
 
 def _issuer_policy() -> ExtensionPolicy:
@@ -157,6 +246,7 @@ def _issuer_policy() -> ExtensionPolicy:
         .require_present(x509.BasicConstraints, Criticality.CRITICAL, _is_authority)
         .require_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign_certificates)
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _may_issue_cards)
+        .require_not_present(x509.NameConstraints)
     )
 
 

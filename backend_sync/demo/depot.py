@@ -127,7 +127,7 @@ class Depot:
     def sell(self, products: Iterable[tuple[bytes, Product]], now: dt.datetime) -> None:
         """Record sales in the ledger; the price is what was loaded, or a ride's worth."""
         sold_ms = int(now.timestamp() * 1000)
-        with Ledger.open(self.ledger_url) as ledger:
+        with Ledger.open(self.ledger_url, create=True) as ledger:
             for credential_id, product in products:
                 ledger.record_sale(Sale(credential_id, product, product.balance or 2_000, sold_ms))
 
@@ -140,7 +140,7 @@ class Depot:
             anchors[-1].write_bytes(issuer.pem)
         self.publisher.trust(anchors, [], dates)
         self.publisher.deny(revoked, dates)
-        with Ledger.open(self.ledger_url) as ledger, ledger.snapshot() as tickets:
+        with Ledger.open(self.ledger_url, create=True) as ledger, ledger.snapshot() as tickets:
             self.publisher.tickets(tickets.product_states(), tickets.horizons(), dates)
         self.install()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from backend_sync.broker import EmbeddedBroker
 from backend_sync.demo.errors import ProcessDied
 
 STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork, so that the child only calls
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class Process:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                preexec_fn=_end_with_parent,
             )
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
@@ -134,6 +138,7 @@ class Mosquitto:
             str(configuration),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            preexec_fn=_end_with_parent,
         )
         await _listening(self.port)
 
@@ -152,6 +157,11 @@ def choose_broker(folder: Path) -> tuple[str, Broker]:
     if program is None:
         return "embedded broker", EmbeddedBroker(port)
     return "Mosquitto", Mosquitto(program, folder, port)
+
+
+def _end_with_parent() -> None:
+    """Have the system ask this process to stop when the demo dies, however it dies (prctl(2))."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _listening(port: int) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import random
 import tempfile
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,12 @@ async def run_demo(taps: int, seed: int, console: Console, *, timed: bool) -> di
         day = await live(crowd, air, validator, broker, screen, timed=timed)
         screen.note("the last passenger has gone; the queue drains")
         await _drained(depot, taps)
+        await _end(counting)
+        for process in (uplink, ingest, validator):
+            await process.stop()
         screen.counts(queue=0, ledger=taps)
         screen.note("closed")
-        figures = _figures(day, *_books(depot))
+        figures = _figures(day, close_books(depot))
     screen.closed(figures)
     return figures
 
@@ -107,9 +111,10 @@ async def _count(depot: Depot, screen: Screen) -> None:
 async def _drained(depot: Depot, taps: int) -> None:
     recorded = 0
     for _ in range(int(DRAIN_LIMIT_S / LOOK_S)):
-        _, cursor, recorded = await asyncio.to_thread(_positions, depot)
-        if cursor >= taps and recorded >= taps:
-            return
+        with contextlib.suppress(LedgerUnavailable):
+            _, cursor, recorded = await asyncio.to_thread(_positions, depot)
+            if cursor >= taps and recorded >= taps:
+                return
         await asyncio.sleep(LOOK_S)
     raise ProcessDied(f"the queue did not drain within {DRAIN_LIMIT_S:.0f} s: {recorded} of {taps} in the ledger")
 
@@ -124,23 +129,42 @@ def _positions(depot: Depot) -> tuple[int, int, int]:
         return journal.head(), cursor, ledger.tap_count()
 
 
-def _books(depot: Depot) -> tuple[int, Books]:
+@dataclass(frozen=True, slots=True)
+class ClosedBooks:
+    """Journal and ledger at the end of the day, each read for itself.
+
+    Attributes:
+        journal_entries: Entries that the gate's journal holds.
+        equal: Whether the ledger holds these entries, octet for octet, and no other of this gate.
+        books: The ledger, reconciled.
+    """
+
+    journal_entries: int
+    equal: bool
+    books: Books
+
+
+def close_books(depot: Depot) -> ClosedBooks:
+    """Compare a depot's ledger with the journal of its gate, and reconcile it."""
     with (
         contextlib.closing(JournalReader(depot.state / "journal.db")) as journal,
         Ledger.open(depot.ledger_url) as ledger,
     ):
-        return journal.head(), reconcile(ledger)
+        kept = [(journal.epoch, seq, envelope) for seq, envelope in journal.entries_after(0, journal.head())]
+        return ClosedBooks(len(kept), kept == list(ledger.tap_envelopes(DEVICE)), reconcile(ledger))
 
 
-def _figures(day: Day, journal_entries: int, books: Books) -> dict[str, Any]:
+def _figures(day: Day, closed: ClosedBooks) -> dict[str, Any]:
+    books = closed.books
     found = books.to_dict()
     return {
         "taps": len(day.taps),
         "granted": books.granted,
         "denied": books.denied,
         "reasons": dict(sorted(books.reasons.items())),
-        "journal_entries": journal_entries,
+        "journal_entries": closed.journal_entries,
         "ledger_entries": found["taps"],
+        "ledger_equals_journal": closed.equal,
         "missing": found["missing"],
         "duplicated": found["duplicated"],
         "chain_breaks": found["chain_breaks"],

@@ -1,31 +1,20 @@
 """Brokers for tests, on free loopback ports: Debian's Mosquitto as a process of its own, and the embedded one."""
 
 import asyncio
-import os
-import shutil
 import signal
 import socket
 from pathlib import Path
-from typing import NoReturn, Protocol
-
-import pytest
+from typing import Protocol
 
 from backend_sync.broker import EmbeddedBroker
 from backend_sync.mqtt import Broker
+from tests.missing import program
 
 STARTED_S = 10.0
 
 
-def missing(what: str) -> NoReturn:
-    """Skip, or fail where the suite must be whole."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}, and CI=true forbids to skip")
-    pytest.skip(what)
-
-
 def mosquitto_program() -> str:
-    path = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    return path or missing("mosquitto is not installed")
+    return program("mosquitto")
 
 
 def free_port() -> int:

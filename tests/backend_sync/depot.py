@@ -61,7 +61,7 @@ class Depot:
         return replace(options, **changes)
 
     def register(self, *journals: GateJournal) -> None:
-        with Ledger.open(self.ledger_url) as ledger:
+        with Ledger.open(self.ledger_url, create=True) as ledger:
             for journal in journals or (self.journal,):
                 ledger.register_device(journal.device, journal.public_key)
 

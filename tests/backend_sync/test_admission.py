@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend_sync import wire
-from backend_sync.admission import MAX_TAKEN, Admission, Refused, admit
+from backend_sync.admission import Admission, Arrival, Refused, admit
 from backend_sync.wire import TapBatch
 from tests.backend_sync.gate import GateJournal, a_tap, key_of
 from validator import entry as journal_entry
 from validator.entry import GENESIS, Entry
 from validator.envelope import Purpose, seal
+from validator.lists.product_rules import MAX_AMOUNT
 from validator.model import Tap
 
 JOURNAL = GateJournal().fill(3)
@@ -66,16 +67,22 @@ def test_a_head_behind_its_own_entries_is_not_believed() -> None:
         (Refused.ENTRY_DEVICE, lambda: judged(sealed(an_entry(device="gate-2")))),
         (Refused.ENTRY_EPOCH, lambda: judged(sealed(an_entry(epoch=8)))),
         (Refused.ENTRY, lambda: judged(sealed(an_entry(seq=2**63)))),
-        (Refused.ENTRY_RANGE, lambda: judged(sealed(an_entry(tap=a_tap(amount=MAX_TAKEN + 1))))),
-        (Refused.ENTRY_RANGE, lambda: judged(sealed(an_entry(tap=a_tap(rides=MAX_TAKEN + 1))))),
+        (Refused.ENTRY_RANGE, lambda: judged(sealed(an_entry(tap=a_tap(amount=MAX_AMOUNT + 1))))),
+        (Refused.ENTRY_RANGE, lambda: judged(sealed(an_entry(tap=a_tap(rides=MAX_AMOUNT + 1))))),
         (Refused.ENTRY, lambda: judged(sealed(an_entry(tap=a_tap(product=2**63))))),
         (Refused.ENTRY_RANGE, lambda: judged(sealed(an_entry(tap=replace(a_tap(), place="Viru\0"))))),
     ],
 )
 def test_each_fault_has_its_own_reason(reason: Refused, judge: Callable[[], Admission]) -> None:
     verdict = judge()
-    assert verdict.arrival is None
+    assert verdict.arrival is None or verdict.arrival.entries == ()
     assert [rejection.reason for rejection in verdict.rejections] == [reason]
+
+
+def test_of_a_batch_that_is_refused_entry_by_entry_the_head_stays() -> None:
+    verdict = judged(b"nonsense", b"more", head=30)
+    assert verdict.arrival == Arrival("gate-1", 7, 30, ())
+    assert len(verdict.rejections) == 2
 
 
 def test_a_bad_entry_does_not_condemn_its_neighbours() -> None:

@@ -1,6 +1,7 @@
 """The link to the broker: acknowledged by hand, mutually authenticated, and gone when it is gone."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from backend_sync import ingest, uplink, wire
-from backend_sync.mqtt import Broker, LinkLost, Message, Tls, connect, full_jitter
+from backend_sync.mqtt import Broker, LinkLost, Message, connect, full_jitter
 from tests.backend_sync.brokers import MosquittoCarrier, free_port, listening, mosquitto_program
 from tests.backend_sync.depot import Depot, closed, running
 from tests.backend_sync.gate import GateJournal
+from validator.config import TlsSection, load_tls
 
 TOPIC = wire.tap_up("gate-1")
 
@@ -110,7 +112,7 @@ class Authority:
             "ca", self._certificate(self._name, self._key, x509.BasicConstraints(ca=True, path_length=0))
         )
 
-    def issue(self, name: str) -> Tls:
+    def issue(self, name: str) -> TlsSection:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
@@ -121,7 +123,10 @@ class Authority:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        return Tls(self.ca, cert, path)
+        return TlsSection(str(self.ca), str(cert), str(path))
+
+    def context(self, name: str) -> ssl.SSLContext:
+        return load_tls(self.issue(name), Path, name)
 
     def _certificate(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
@@ -155,7 +160,8 @@ async def guarded_broker(folder: Path, authority: Authority) -> AsyncIterator[Br
         "user ingest-1\ntopic read pilet/1/tap/#\ntopic write pilet/1/device/#\n"
     )
     config.write_text(
-        f"user root\nlistener {port} 127.0.0.1\ncafile {server.ca}\ncertfile {server.cert}\nkeyfile {server.key}\n"
+        f"user root\nlistener {port} 127.0.0.1\n"
+        f"cafile {server.ca}\ncertfile {server.certificate}\nkeyfile {server.key}\n"
         f"require_certificate true\nuse_identity_as_username true\nallow_anonymous false\nacl_file {acl}\n"
         "persistence false\nlog_dest none\n"
     )
@@ -173,10 +179,11 @@ async def test_each_device_with_its_own_certificate_and_its_own_topics(tmp_path:
     depot = Depot(tmp_path, MosquittoCarrier(tmp_path), GateJournal().fill(70))
     depot.register()
     async with guarded_broker(tmp_path, authority) as broker:
-        gate, office = replace(broker, tls=authority.issue("gate-1")), replace(broker, tls=authority.issue("ingest-1"))
-        thief = replace(broker, tls=authority.issue("gate-2"))
+        gate, office, thief = (replace(broker, tls=authority.context(cn)) for cn in ("gate-1", "ingest-1", "gate-2"))
+        nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        nobody.load_verify_locations(authority.ca)
         with pytest.raises(LinkLost):
-            async with connect(replace(broker, tls=Tls(authority.ca), timeout=1.0), "gate-1", clean_session=True):
+            async with connect(replace(broker, tls=nobody, timeout=1.0), "gate-1", clean_session=True):
                 raise AssertionError("connected without a certificate")
         async with running(
             ingest.run(depot.ingest_options(broker=office)), uplink.run(depot.uplink_options(broker=gate))

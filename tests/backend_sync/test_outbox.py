@@ -18,10 +18,9 @@ class Office:
         self.refused = refused
         self.held: set[int] = set()
 
-    def take(self, seqs: range) -> int | None:
-        good = set(seqs) - self.refused
-        self.held |= good
-        return self.contiguous if good else None
+    def take(self, seqs: range) -> int:
+        self.held |= set(seqs) - self.refused
+        return self.contiguous
 
     @property
     def contiguous(self) -> int:
@@ -53,9 +52,7 @@ class World:
         while self._events and self._events[0][0] <= self.now:
             _, _, kind, what = heapq.heappop(self._events)
             if isinstance(what, range):
-                answer = self.office.take(what)
-                if answer is not None:
-                    self._later("ack", answer)
+                self._later("ack", self.office.take(what))
             else:
                 before = self.outbox.cursor
                 self.outbox.acknowledged(what, 60_000)
@@ -96,7 +93,11 @@ def test_whatever_the_network_does_everything_arrives(seed: int, loss: float, bu
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 2**32), refused=st.frozensets(st.integers(1, 200), min_size=1, max_size=5))
+@given(
+    seed=st.integers(0, 2**32),
+    refused=st.frozensets(st.integers(1, 200), min_size=1, max_size=5)
+    | st.builds(lambda first: frozenset(range(first, first + 50)), st.integers(1, 100)),
+)
 def test_entries_that_are_never_accepted_hold_nothing_else_back(seed: int, refused: frozenset[int]) -> None:
     world = World(seed, 0.0, refused)
     world.head = 200
@@ -163,6 +164,33 @@ def test_the_cursor_moves_forward_on_acknowledgements_only() -> None:
     outbox.sent(40, 5, 0.0)
     outbox.link_lost()
     assert outbox.cursor == 35
+
+
+@pytest.mark.parametrize(("contiguous", "slowed"), [(19, False), (20, True), (41, False)])
+def test_only_an_acknowledgement_of_the_present_position_or_later_sets_the_rate(
+    contiguous: int,
+    slowed: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    outbox = Outbox(PACE, Random(1))
+    outbox.follow(7, 20)
+    outbox.seen(40, 0.0)
+    assert outbox.next(0.0) == (20, 10)
+    outbox.sent(30, 10, 0.0)
+    outbox.acknowledged(contiguous, 1)
+    assert outbox.next(1.0) == (None if slowed else (30, 10))
+
+
+def test_what_cannot_be_sent_is_passed_over_and_comes_again_after_a_pause() -> None:
+    outbox = Outbox(PACE, Random(1))
+    outbox.follow(7, 0)
+    outbox.seen(20, 0.0)
+    assert outbox.next(0.0) == (0, 10)
+    outbox.passed_over(10)
+    assert outbox.next(0.0) == (10, 10)
+    outbox.passed_over(20)
+    assert outbox.next(0.0) is None
+    assert outbox.next(PACE.resend * 0.7) is None
+    assert outbox.next(PACE.resend * 1.3) == (0, 10)
 
 
 def test_a_lost_cursor_catches_up_with_the_first_acknowledgement() -> None:

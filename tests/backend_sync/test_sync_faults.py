@@ -120,6 +120,7 @@ def lock(path: Path) -> sqlite3.Connection:
 async def test_nobody_listens_and_stopping_is_quick(tmp_path: Path) -> None:
     depot = Depot(tmp_path, MosquittoCarrier(tmp_path))
     depot.journal.fill(1)
+    depot.register()
     with structlog.testing.capture_logs() as logs:
         async with running(ingest.run(depot.ingest_options()), uplink.run(depot.uplink_options())):
             await until(lambda: len({line["event"] for line in logs}) == 2)
@@ -145,6 +146,28 @@ async def test_a_broker_that_accepts_and_says_nothing_is_given_up(tmp_path: Path
         await until(lambda: given_up >= 3)
     server.close()
     await server.wait_closed()
+
+
+async def test_a_device_that_was_taken_out_of_the_file_is_refused_although_registered(mosquitto: Depot) -> None:
+    stolen = GateJournal("gate-2").fill(1)
+    mosquitto.journal.fill(60)
+    mosquitto.register(mosquitto.journal, stolen)
+    options = mosquitto.ingest_options(devices=frozenset({mosquitto.journal.device}))
+    async with running(ingest.run(options)), listener(mosquitto, wire.TAP_UP_FILTER) as link:
+        await asyncio.sleep(0.3)
+        batch = TapBatch(device="gate-2", epoch=stolen.epoch, head=1, entries=stolen.envelopes)
+        await link.publish(wire.tap_up("gate-2"), wire.encode(batch))
+        async with running(uplink.run(mosquitto.uplink_options())):
+            await mosquitto.until_acknowledged()
+    books = mosquitto.books()
+    closed(books, 60)
+    assert books.rejected == {"unknown-device": 1}
+
+
+def test_each_office_has_a_client_id_of_its_own(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, MosquittoCarrier(tmp_path))
+    assert depot.ingest_options(signer="north").identifier == "ingest-north"
+    assert depot.ingest_options(signer="south").identifier == "ingest-south"
 
 
 @pytest.mark.parametrize(("backlog", "rate"), [(0, 600), (10, 600), (15, 310), (20, 20), (10**6, 20)])

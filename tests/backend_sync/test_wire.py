@@ -109,10 +109,8 @@ def test_an_acknowledgement_of_anybody_else_is_not_believed(forged: Any) -> None
 def test_topics_are_those_of_the_architecture() -> None:
     assert wire.tap_up("gate-1") == "pilet/1/tap/gate-1/up"
     assert wire.ack("gate-1") == "pilet/1/device/gate-1/ack"
-    assert wire.desired("gate-1") == "pilet/1/device/gate-1/desired"
     assert wire.presence("gate-1") == "pilet/1/state/gate-1/presence"
     assert wire.reported("gate-1") == "pilet/1/state/gate-1/reported"
-    assert wire.list_topic("ee", "deny", "pointer") == "pilet/1/list/ee/deny/pointer"
     assert wire.TAP_UP_FILTER == "pilet/1/tap/+/up"
 
 
@@ -129,16 +127,9 @@ def test_any_other_topic_is_a_wire_error(topic: str) -> None:
 
 @pytest.mark.parametrize("device", ["", "+", "#", "a/b", "a b", ".hidden", "x" * 65, "täpp", "gate\n", "gate\0"])
 def test_an_id_that_is_no_topic_level_is_refused(device: str) -> None:
-    for topic in (wire.tap_up, wire.ack, wire.desired, wire.presence, wire.reported):
+    for topic in (wire.tap_up, wire.ack, wire.presence, wire.reported):
         with pytest.raises(WireError):
             topic(device)
-
-
-@pytest.mark.parametrize("level", ["", "+", "#", "a/b", "a b", "x" * 65, "deny\n"])
-def test_a_list_level_that_mqtt_gives_a_meaning_is_refused(level: str) -> None:
-    for levels in ((level, "deny"), ("ee", level), ("ee", "deny", level)):
-        with pytest.raises(WireError):
-            wire.list_topic(*levels)
 
 
 def test_bounds_hold_in_both_directions() -> None:

@@ -60,8 +60,8 @@ async def write(folder: Path) -> None:
     try:
         while True:
             number = journal.head + 1
-            tap = a_tap(number, granted=rng.random() < 0.8, product=1, amount=rng.randrange(300))
-            await journal.settle(CREDENTIAL, lambda _, tap=tap: tap)  # type: ignore[misc]
+            tap = a_tap(number, granted=rng.random() < 0.8, product=1, amount=150)
+            await journal.settle(CREDENTIAL, lambda _, tap=tap: tap)  # type: ignore[misc]  # a default binds the loop's variable
             await journal.idle()
             await asyncio.sleep(1 / TAPS_PER_S)
     finally:

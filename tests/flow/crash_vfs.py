@@ -228,7 +228,7 @@ class _LoggedFile(apsw.VFSFile):
         super().__init__("", name, flags)
         self._disk = disk
 
-    def xWrite(self, data: "bytes | bytearray | memoryview", offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: "bytes | bytearray | memoryview", offset: int) -> None:  # noqa: N802 - SQLite's name
         super().xWrite(data, offset)
         self._disk.events.append(Written(self.inode, offset, bytes(data)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from backend_sync.demo.depot import PLACE, Depot
+from backend_sync.demo.depot import PLACE, REGION, Depot
 from backend_sync.demo.issuer import DAY, CardKey, Issuer
 from backend_sync.demo.population import Card
 from hardware.gate import Signal
@@ -71,6 +71,15 @@ class Lane:
     now: dt.datetime
     reports: asyncio.Queue[TapReport] = field(default_factory=asyncio.Queue)
     sold: int = 0
+    serving: asyncio.Task[None] | None = None
+
+    async def stop(self) -> None:
+        """Tell the station to stop, once, and wait until it has."""
+        serving, self.serving = self.serving, None
+        if serving is not None:
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
 
     def card(self, key: CardKey | None = None) -> Card:
         key = key or ec.generate_private_key(ec.SECP256R1())
@@ -93,7 +102,7 @@ class Lane:
 
     def publish(self, revoked: list[bytes] | None = None, issuers: list[Issuer] | None = None) -> None:
         self.depot.publish(issuers or [self.issuer], revoked or [], self.now)
-        self.station.adopt(installed.load(self.depot.state / "lists", self._keys(), self.station.lists))
+        self.station.adopt(installed.load(self.depot.state / "lists", self._keys(), REGION, self.station.lists))
 
     def _keys(self) -> PublisherKeys:
         return gate_file.load(self.depot.gate_toml).publisher_keys()
@@ -121,7 +130,7 @@ async def open_lane(folder: Path, reader: Reader | None = None) -> AsyncIterator
     depot, issuer = Depot.create(folder, air=air.path, port=1), Issuer.create("Lane issuer", now)
     depot.publish([issuer], [], now)
     config = gate_file.load(depot.gate_toml)
-    lists = installed.load(config.lists, config.publisher_keys())
+    lists = installed.load(config.lists, config.publisher_keys(), config.file.region)
     journal = await Journal.open(config.journal, config.file.device, config.device_private_key())
     cards = KnownCardStore.open(config.known_cards, lists.versions.trust)
     gate = RecordingGate(config.journal)
@@ -137,13 +146,11 @@ async def open_lane(folder: Path, reader: Reader | None = None) -> AsyncIterator
     )
     lane = Lane(depot, issuer, air, gate, station, now)
     station.on_tap = lane.reports.put_nowait
-    serving = asyncio.create_task(station.run())
+    lane.serving = asyncio.create_task(station.run())
     try:
         yield lane
     finally:
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
+        await lane.stop()
         cards.close()
         await journal.close()
         await air.close()

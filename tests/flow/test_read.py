@@ -1,6 +1,7 @@
 """`validator read` over the air: the same verdict for type A and type B, and the traffic that the standard computes."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,13 +12,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hardware.medium import ReaderError, Technology
+from hardware.nfcpy import NfcpyReader
+from hardware.virtual.air import AirCard, AirTiming, Field
+from hardware.virtual.chip import Answer
+from hardware.virtual.piv import PivChip
 from hardware.virtual.timing import KeyType
 from tests.issuing import IssuedCard, Issuer
+from validator import reading
+from validator.clock import SystemClock
+from validator.known_cards import KnownCardStore
 
 ROOT = Path(__file__).parents[2]
 SELECT, FIRST_BLOCK, P256_CHALLENGE = 15, 11, 44
 CHAIN_LINK, LAST_LINK, GET_RESPONSE = 260, 17, 5
 SW = 2
+WAIT_S = 1.0
 
 Present = Callable[[IssuedCard, str], str]
 
@@ -112,13 +122,70 @@ def test_a_card_of_another_issuer_is_not_believed(present: Present, tmp_path: Pa
     assert read(reader, tmp_path, Issuer("Us"))["verdict"] == "UNTRUSTED_ISSUER"
 
 
-def test_without_a_card_it_says_so(tmp_path: Path) -> None:
-    trust = tmp_path / "trust"
-    trust.mkdir()
-    (trust / "issuer.pem").write_bytes(pem_of(Issuer()))
-    reader = f"nfcpy:udp:127.0.0.1:{free_udp_port()}"
+def failed_read(reader: str, trust: Path, cache: Path, wait: str = "0.5") -> tuple[int, str]:
     command = [sys.executable, "-m", "validator", "read", "--reader", reader, "--trust", str(trust)]
-    command += ["--cache", str(tmp_path / "cache.db"), "--wait", "0.5"]
+    command += ["--cache", str(cache), "--wait", wait]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 69
-    assert done.stderr.splitlines()[-1] == f"validator: {reader}: no card within 0.5 s"
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> Path:
+    folder = tmp_path / "trust"
+    folder.mkdir()
+    (folder / "issuer.pem").write_bytes(pem_of(Issuer()))
+    return folder
+
+
+def test_without_a_card_it_says_so(tmp_path: Path, trust: Path) -> None:
+    reader = f"nfcpy:udp:127.0.0.1:{free_udp_port()}"
+    said = failed_read(reader, trust, tmp_path / "cache.db")
+    assert said == (os.EX_UNAVAILABLE, f"validator: {reader}: no card within 0.5 s")
+
+
+def test_a_file_that_is_no_cache_survives(tmp_path: Path, trust: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("the only copy")
+    code, told = failed_read("nfcpy:usb", trust, precious)
+    assert (code, precious.read_text()) == (os.EX_IOERR, "the only copy")
+    assert told.startswith(f"validator: {precious}: cannot be opened as a cache of known cards")
+    assert failed_read("nfcpy:usb", trust, precious / "x.db")[0] == os.EX_IOERR
+
+
+def test_a_root_that_no_gate_would_believe_is_refused(tmp_path: Path, trust: Path) -> None:
+    leaf = trust / "leaf.pem"
+    leaf.write_bytes(Issuer().issue(KeyType.P_256).pem)
+    code, told = failed_read("nfcpy:usb", trust, tmp_path / "cache.db")
+    assert code == os.EX_DATAERR
+    assert told.startswith(f"validator: {leaf}: anchor 0 ")
+    leaf.write_text("no certificate")
+    code, told = failed_read("nfcpy:usb", trust, tmp_path / "cache.db")
+    assert code == os.EX_DATAERR
+    assert told.startswith(f"validator: {leaf}: holds no certificate in PEM or DER form")
+
+
+class SlowChip(PivChip):
+    """Thinks for so long that four answers take longer than anybody waits for a card to come."""
+
+    def process(self, command: bytes) -> Answer:
+        return Answer(super().process(command).response, WAIT_S / 3)
+
+
+async def test_a_slow_card_is_not_told_as_no_card(tmp_path: Path, trust: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Issuer().issue(KeyType.P_256)
+    monkeypatch.setattr(reading, "DIALOGUE_LIMIT_S", 0.2)
+    issuers, at = reading.load_issuers(trust), SystemClock(0).now()
+    cards = KnownCardStore.open(tmp_path / "cache.db", issuers.version)
+    field = await Field.open()
+    try:
+        field.place(AirCard(SlowChip(card.key, card.der), Technology.TYPE_A, timing=AirTiming()))
+        reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
+        with pytest.raises(ReaderError, match=r"the card took more than 0\.2 s"):
+            await reading.read_one(reader, issuers, cards, at, WAIT_S)
+        monkeypatch.undo()
+        found = await reading.read_one(reader, issuers, cards, at, WAIT_S)
+        assert found.verdict == "UNTRUSTED_ISSUER"  # a verdict, though the dialogue took longer than the wait may
+        assert found.total_ms > WAIT_S * 1000
+    finally:
+        await field.close()
+        cards.close()

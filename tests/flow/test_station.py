@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backend_sync.demo.issuer import CardKey, Issuer
 from hardware.gate import Signal
-from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology, Transceive
+from hardware.medium import Medium, MediumLost, MediumTimeout, ReaderGone, Target, Technology, Transceive
 from hardware.virtual.air import AirCard
 from hardware.virtual.chip import Answer
 from hardware.virtual.piv import PivChip
@@ -211,6 +212,7 @@ class FlakyMedium:
 
     def __init__(self, chip: PivChip, *, breaks: bool) -> None:
         self._chip, self._breaks = chip, breaks
+        self.found_s = time.perf_counter()
 
     async def converse(self, dialogue: Callable[[Transceive], T]) -> T:
         return dialogue(self._transceive)
@@ -270,6 +272,78 @@ async def test_a_broken_transmission_is_tried_once_more_while_the_card_is_there(
         report = await asyncio.wait_for(lane.reports.get(), LIMIT_S)
         assert (report.seq, report.tap.reason) == (1, reason)
         assert report.card_ms == pytest.approx(card_ms), "every activation counts"
+
+
+class StuckMedium(FlakyMedium):
+    """Fails when it is asked whether it is still there, with an error that only a dialogue may have."""
+
+    async def present(self) -> bool:
+        raise MediumTimeout("nfcpy:flaky", "stalled")
+
+
+async def test_an_error_that_escapes_a_driver_is_a_fault_and_not_the_end(tmp_path: Path) -> None:
+    reader = FlakyReader()
+    async with open_lane(tmp_path, reader) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        assert card.certificate is not None
+        chip = PivChip(card.key, card.certificate)
+        reader.media.put_nowait(StuckMedium(chip, breaks=False))
+        report = await asyncio.wait_for(lane.reports.get(), LIMIT_S)
+        assert (report.tap.reason, report.ratified) == (Reason.VALID, False)
+        await asyncio.wait_for(lane.gate.faulted.wait(), LIMIT_S)
+        reader.media.put_nowait(FlakyMedium(chip, breaks=False))
+        assert (await asyncio.wait_for(lane.reports.get(), LIMIT_S)).tap.reason is Reason.VALID
+
+
+async def test_a_grant_that_cannot_be_ratified_stays_a_grant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(self: Journal, _seq: int) -> None:
+        raise JournalError(tmp_path, "the disk is full", "make room")
+
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        monkeypatch.setattr(Journal, "ratify", failing)
+        report = await lane.present(card)
+        assert (report.tap.reason, report.ratified) == (Reason.VALID, False)
+        assert Signal.FAULT not in lane.gate.shown
+        assert (await lane.present(card)).tap.cached, "the card was remembered all the same"
+
+
+async def test_an_entry_that_cannot_be_written_does_not_end_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refusing(self: Journal, *_: object) -> Recorded:
+        raise ValueError("not a journal entry: product_id -1")
+
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        assert card.certificate is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "settle", refusing)
+            lane.air.place(AirCard(PivChip(card.key, card.certificate), card.technology))
+            await asyncio.wait_for(lane.gate.faulted.wait(), LIMIT_S)
+            lane.air.remove()
+            await asyncio.wait_for(lane.air.polled(), LIMIT_S)
+        assert (await lane.present(card)).tap.reason is Reason.VALID
+
+
+async def test_the_station_stops_when_it_is_told_to_at_any_moment(tmp_path: Path) -> None:
+    for turns in range(8):
+        reader = FlakyReader()
+        folder = tmp_path / str(turns)
+        folder.mkdir()
+        async with open_lane(folder, reader) as lane:
+            chip = PivChip(ec.generate_private_key(ec.SECP256R1()), None)
+            reader.media.put_nowait(FlakyMedium(chip, breaks=False))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.wait_for(lane.stop(), LIMIT_S)
+            assert lane.gate.closed
 
 
 async def test_what_cannot_be_recorded_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -259,7 +259,7 @@ async def test_closing_twice_is_harmless() -> None:
 )
 def test_cards_that_cannot_be(technology: Technology, arguments: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        AirCard(Echo(), technology, **arguments)  # type: ignore[arg-type]
+        AirCard(Echo(), technology, **arguments)  # type: ignore[arg-type]  # one test for arguments of several types
 
 
 @BOTH

@@ -33,7 +33,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
     """Run a story in an event loop in which sleeping takes no time and is exact."""
     selector = _NoWaiting()
     loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.waited_s  # type: ignore[method-assign]
+    loop.time = lambda: selector.waited_s  # type: ignore[method-assign]  # the loop lives in the selector's time
     try:
         loop.run_until_complete(story)
     finally:
@@ -250,7 +250,7 @@ def test_a_chip_that_may_not_be_opened_is_named(monkeypatch: pytest.MonkeyPatch)
             return 0
 
     lgpio = Lgpio("lgpio")
-    lgpio.error, lgpio.gpiochip_open = Refused, gpiochip_open  # type: ignore[attr-defined]
+    lgpio.error, lgpio.gpiochip_open = Refused, gpiochip_open  # type: ignore[attr-defined]  # a module made by hand
     monkeypatch.setitem(sys.modules, "lgpio", lgpio)
     monkeypatch.delitem(sys.modules, "gpiozero.pins.lgpio", raising=False)
     monkeypatch.setattr("gpiozero.pins.local.get_pi_revision", lambda: 0xA02082)

@@ -217,14 +217,6 @@ def test_absence_is_asked_for_as_often_as_told() -> None:
     assert len(air.sent) == 2
 
 
-def test_deselect_is_answered_and_ends_the_protocol() -> None:
-    initiator, air = pair(Echo(), [Fate.LOST_ON_THE_WAY])
-    assert air.carry(initiator.deselect())
-    assert not air.carry(initiator.deselect())
-    with pytest.raises(CardSilent):
-        air.carry(initiator.exchange(b"\x00"))
-
-
 @pytest.mark.parametrize("compute_s", [0.01, 0.07, 0.2, 3.0, 9.0])
 @pytest.mark.parametrize("fwi", [0, 4, 8, 14])
 def test_a_slow_chip_asks_for_time_and_keeps_to_it(compute_s: float, fwi: int) -> None:

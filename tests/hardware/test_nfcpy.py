@@ -358,6 +358,19 @@ async def test_a_reader_that_dies_is_gone_and_can_be_opened_again(
     await served(reader, field)
 
 
+async def test_nfcpy_itself_is_silent_unless_traffic_is_asked_for(
+    field: Field, caplog: pytest.LogCaptureFixture
+) -> None:
+    vendor = logging.getLogger("nfc")
+    for level, wanted in ((logging.NOTSET, logging.CRITICAL), (TRAFFIC, logging.INFO)):
+        vendor.setLevel(logging.INFO)  # as the import of nfcpy leaves it
+        reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
+        with caplog.at_level(level, "hardware.nfcpy_radio"):
+            await reader.open()
+        await reader.close()
+        assert vendor.level == wanted
+
+
 async def test_traffic_is_logged_only_on_request(
     field: Field, reader: NfcpyReader, caplog: pytest.LogCaptureFixture
 ) -> None:

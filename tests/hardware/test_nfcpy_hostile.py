@@ -62,7 +62,7 @@ class RawAir(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if not data.startswith(b"RFOFF"):
-            self.transport.sendto(self._rng.choice(self.DATAGRAMS).replace(b"@", data[3:4]), addr)  # type: ignore[attr-defined]
+            self.transport.sendto(self._rng.choice(self.DATAGRAMS).replace(b"@", data[3:4]), addr)  # type: ignore[attr-defined]  # asyncio hands over the wider type
 
 
 @pytest.fixture

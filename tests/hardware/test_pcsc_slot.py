@@ -1,15 +1,15 @@
 """How a PC/SC reader is chosen by its name, and what its ATR tells."""
 
 import importlib.util
-import os
 
 import pytest
 
 from hardware.atr import contactless_atr
 from hardware.medium import MediumLost, MediumTimeout, ReaderError, ReaderGone, Technology
+from tests.missing import missing
 
-if importlib.util.find_spec("smartcard") is None and os.environ.get("CI") != "true":
-    pytest.skip("pyscard is not installed", allow_module_level=True)
+if importlib.util.find_spec("smartcard") is None:
+    missing("pyscard is not installed")
 
 from smartcard import scard
 

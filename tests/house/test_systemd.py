@@ -3,7 +3,6 @@
 import ctypes
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,22 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.missing import missing, program
+
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
 UNITS = ["validator.service", "uplink.service"]
 MOST_EXPOSED = "20"  # in tenths: 2.0
 PREFIX = "/usr/lib/pilet/bin/"
 PR_GET_MDWE = 66
-
-
-def needs(program: str) -> str:
-    """Find a Debian program; skip without it, but never in CI."""
-    found = shutil.which(program)
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{program} is not installed, and this is CI")
-        pytest.skip(f"{program} is not installed")
-    return found
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -49,14 +40,14 @@ class Unit:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_exposure_is_at_most_two(unit: str) -> None:
-    analyze = needs("systemd-analyze")
+    analyze = program("systemd-analyze")
     done = run(analyze, "security", "--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager", str(SYSTEMD / unit))
     assert done.returncode == 0, done.stdout
     assert "Overall exposure level" in done.stdout
 
 
 def test_the_exposure_check_can_fail(tmp_path: Path) -> None:
-    analyze = needs("systemd-analyze")
+    analyze = program("systemd-analyze")
     plain = tmp_path / "plain.service"
     plain.write_text("[Service]\nExecStart=/bin/true\n")
     done = run(analyze, "security", "--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager", str(plain))
@@ -65,13 +56,13 @@ def test_the_exposure_check_can_fail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
-    analyze = needs("systemd-analyze")
+    analyze = program("systemd-analyze")
     text = (SYSTEMD / unit).read_text()
     assert PREFIX in text
     # It insists that the program is there; the rest is checked as it stands.
-    for program in ("validator", "backend-sync"):
-        (tmp_path / program).write_text("#!/bin/sh\n")
-        (tmp_path / program).chmod(0o755)
+    for name in ("validator", "backend-sync"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
     (tmp_path / unit).write_text(text.replace(PREFIX, f"{tmp_path}/"))
     done = run(analyze, "verify", "--man=no", "--recursive-errors=no", str(tmp_path / unit))
     assert (done.returncode, done.stdout) == (0, "")
@@ -111,9 +102,9 @@ def test_units_users_and_folders_agree() -> None:
 
 
 def test_users_and_folders_can_be_made_and_made_again(tmp_path: Path) -> None:
-    sysusers, tmpfiles = needs("systemd-sysusers"), needs("systemd-tmpfiles")
+    sysusers, tmpfiles = program("systemd-sysusers"), program("systemd-tmpfiles")
     if os.geteuid() != 0:
-        pytest.skip("only root may give files to other users")
+        missing("only root may give files to other users")
     (tmp_path / "etc").mkdir()
     for _ in range(2):
         done = run(sysusers, f"--root={tmp_path}", str(SYSTEMD / "pilet.sysusers"))
@@ -153,7 +144,7 @@ def _python(code: str, *, before: str = "") -> subprocess.CompletedProcess[str]:
 def test_the_program_needs_no_memory_that_is_writable_and_executable() -> None:
     """What `MemoryDenyWriteExecute=` forbids is forbidden here by the kernel's own switch, which exec inherits."""
     if ctypes.CDLL(None).prctl(PR_GET_MDWE, 0, 0, 0, 0) < 0:
-        pytest.skip("this kernel cannot deny writable and executable memory (PR_SET_MDWE, Linux 6.3)")
+        missing("this kernel cannot deny writable and executable memory (PR_SET_MDWE, Linux 6.3)")
     done = _python(
         """
         import ctypes, mmap

@@ -8,18 +8,17 @@ import contextlib
 import functools
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from hardware.virtual.timing import KeyType
 from tests.issuing import IssuedCard, Issuer
+from tests.missing import missing, program
 
 ROOT = Path(__file__).parents[2]
 DRIVERS = Path("/usr/lib/pcsc/drivers/serial")
@@ -29,20 +28,6 @@ PIN = "123456"
 
 _DEADLINE_S = 15.0
 _ENTER = "mount -t tmpfs tmpfs /run && mkdir /run/pcscd && ip link set lo up && echo ready && exec cat"
-
-
-def missing(what: str) -> NoReturn:
-    """Skip, or fail where the suite must be whole."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}, and CI=true forbids to skip")
-    pytest.skip(what)
-
-
-def program(name: str) -> str:
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if path is None:
-        missing(f"{name} is not installed")
-    return path
 
 
 class PcscService:

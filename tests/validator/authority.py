@@ -113,9 +113,11 @@ class Authority:
         since: dt.datetime = SINCE,
         until: dt.datetime = UNTIL,
         extensions: Sequence[Extension] | None = None,
+        key: CardPrivateKey | None = None,
     ) -> "Authority":
+        """Certify an issuer below; with its key, again: a renewal, or a cross certificate."""
         chosen = for_issuers() if extensions is None else extensions
-        own = ec.generate_private_key(ec.SECP256R1())
+        own = ec.generate_private_key(ec.SECP256R1()) if key is None else key
         issuer = self.certificate.subject
         return Authority(
             own,

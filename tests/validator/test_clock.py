@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from validator.clock import BUILD_TIME_MS, STEP_MS, SystemClock, TimeFloor, read
 from validator.model import ClockConfidence
 
+DAY_MS = 24 * 3600 * 1000
+
 BOOT = b"one-boot"
 MS = st.integers(0, 2**42)
 SOURCES = st.sampled_from(ClockConfidence)
@@ -126,3 +128,17 @@ def test_this_machine_has_a_clock() -> None:
 def test_the_build_time_has_passed() -> None:
     assert time.time_ns() // 1_000_000 >= BUILD_TIME_MS
     assert SystemClock(0).now().wall_ms >= BUILD_TIME_MS
+
+
+def test_a_synchronised_clock_knows_better_than_the_journal_but_not_than_what_was_signed(tmp_path: Path) -> None:
+    marker, never = tmp_path / "synchronized", tmp_path / "none"
+    now_ms = time.time_ns() // 1_000_000
+    clock = SystemClock(0, synchronized=marker, rtc=never)
+    clock.remember(now_ms + DAY_MS)
+    assert clock.now().wall_ms >= now_ms + DAY_MS, "nobody knows better"
+    marker.touch()
+    assert clock.now().wall_ms < now_ms + DAY_MS
+    assert clock.now().confidence is ClockConfidence.NTP
+    clock.raise_floor(now_ms + 2 * DAY_MS)
+    assert clock.now().wall_ms >= now_ms + 2 * DAY_MS
+    assert clock.now().confidence is ClockConfidence.FLOOR

@@ -178,6 +178,12 @@ def test_a_second_tap_does_not_fall_through_to_the_next_product() -> None:
     assert judge(last_ride, VALUE, uses=[used(7, CARNET, ratified=False)]) == Entitlement(last_ride, recovers=7)
 
 
+def test_a_card_that_fell_silent_does_not_carry_a_second_person_later() -> None:
+    city = replace(PASS, pass_back_s=3600)
+    assert judge(city, uses=[used(7, city, 59.9, ratified=False)]) == Entitlement(city, recovers=7)
+    assert judge(city, uses=[used(7, city, 60, ratified=False)]) is Reason.PASS_BACK
+
+
 def test_a_torn_ride_is_recovered_though_its_product_has_ended_meanwhile() -> None:
     ended = replace(PASS, valid_until=NOW_S - 1)
     assert judge(ended, uses=[used(7, ratified=False)]) == Entitlement(ended, recovers=7)
@@ -223,7 +229,8 @@ def test_a_floor_holds_no_beginning_against_the_passenger(late: str) -> None:
     product = replace(PASS, valid_from=NOW_S, active_from=NOW_S)
     product = replace(product, **{late: NOW_S + DAY_S // 2})  # type: ignore[arg-type]
     assert judge(product, at=UNSURE) == Entitlement(product, early=True)
-    assert isinstance(judge(product, at=replace(NOW, confidence=ClockConfidence.RTC)), Reason)
+    assert isinstance(judge(product, at=NOW), Reason)
+    assert judge(product, at=replace(NOW, confidence=ClockConfidence.RTC)) == Entitlement(product, early=True)
     assert judge(product, VALUE, at=UNSURE) == Entitlement(VALUE, amount=200)
 
 
@@ -294,7 +301,7 @@ def test_what_is_granted_is_held_and_not_overspent(
     assert product.valid_until > NOW_S
     assert not product.places or HERE in product.places
     assert found.early is (max(product.valid_from, product.active_from) > NOW_S)
-    assert not found.early or at is UNSURE
+    assert not found.early or at.confidence is not ClockConfidence.NTP
     unsynced = [use for use in own if use.seq > horizon]
     if product.kind is ProductKind.CARNET:
         assert found.rides == 1

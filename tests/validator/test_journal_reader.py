@@ -3,13 +3,15 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from validator import journal_reader
+from validator.envelope import Envelope, Purpose, open_envelope
 from validator.journal_file import JournalError, JournalFile
 from validator.journal_reader import JournalReader
 from validator.model import ClockConfidence, Instant, ListVersions, Outcome, Reason, Tap
@@ -156,3 +158,22 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(JournalError, match="no SQLite database"):
         JournalReader(path)
+
+
+def test_each_signature_is_verified_once_and_by_the_key_that_the_journal_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+
+    def counted(data: bytes, purpose: Purpose, keys: Mapping[str, Ed25519PublicKey]) -> Envelope:
+        seen.append(data)
+        return open_envelope(data, purpose, keys)
+
+    with closing(open_file(tmp_path / "journal.db")) as file:
+        for _ in range(3):
+            file.settle(None, lambda _uses: tap())
+    monkeypatch.setattr(journal_reader, "open_envelope", counted)
+    with closing(JournalReader(tmp_path / "journal.db")) as reader:
+        assert reader.public_key == KEY.public_key()
+        assert [link.seq for link in reader.verified(reader.public_key)] == [1, 2, 3]
+        assert seen == [sealed for _, sealed in reader.entries_after(0, 9)]

@@ -96,11 +96,14 @@ class TestKnownCard:
         proof = run(card.process, MESSAGE, find)
         assert asked == [hashlib.sha256(card.object[:255]).digest()] == [proof.block_id]
 
-    def test_a_verdict_of_another_algorithm_ends_in_the_cards_refusal(self, authority: Authority) -> None:
-        card = card_of(authority, KeyAlgorithm.P256)
-        with pytest.raises(CardRefused) as caught:
-            tap_known(card, KeyAlgorithm.P384)
-        assert caught.value.sw == 0x6A86
+    def test_a_card_that_refuses_anothers_verdict_is_read_whole(self, authority: Authority) -> None:
+        key = card_key(KeyAlgorithm.P256)
+        certificate = authority.issue(key)
+        card = ScriptedCard(key, container(certificate))
+        proof = tap_known(card, KeyAlgorithm.P384)
+        assert (proof.certificate, proof.known, proof.algorithm) == (certificate, None, KeyAlgorithm.P256)
+        assert proof.block_id == hashlib.sha256(card.object[:256]).digest()
+        assert [command[1] for command in card.log] == [0xA4, 0xCB, 0x87, 0xCB, 0xC0, 0x87]
 
 
 class TestStranger:
@@ -116,6 +119,20 @@ class TestStranger:
         proof = run(card.process, MESSAGE, stranger)
         assert (proof.certificate, proof.known, proof.algorithm) == (certificate, None, algorithm)
         assert proof.block_id == hashlib.sha256(card.object[:block]).digest()
+
+    @pytest.mark.parametrize("block", [1, 8, 127])
+    def test_a_first_block_too_short_to_tell_cards_apart_is_malformed(self, authority: Authority, block: int) -> None:
+        """The cache would take two cards for one; known or not, it is never asked."""
+        asked: list[bytes] = []
+        card = card_of(authority, KeyAlgorithm.P256, block=block)
+        with pytest.raises(CardMalformed, match=f"a first block of {block} bytes"):
+            run(card.process, MESSAGE, asked.append)
+        assert asked == []
+
+    def test_an_object_that_is_short_as_a_whole_is_judged_as_it_is(self) -> None:
+        card = ScriptedCard(card_key(KeyAlgorithm.P256), tlv("53", tlv("70", b"no certificate")))
+        with pytest.raises(CardMalformed, match="not a certificate"):
+            run(card.process, MESSAGE, stranger)
 
     @pytest.mark.parametrize("order", ["70 71 FE", "FE 71 70", "71 70", "70", "70 72 71 FE"])
     def test_objects_come_in_any_order_and_some_not_at_all(self, authority: Authority, order: str) -> None:

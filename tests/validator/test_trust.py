@@ -31,6 +31,7 @@ from validator.model import (
     Assurance,
     KeyAlgorithm,
     Reason,
+    Refusal,
 )
 from validator.trust import judge
 from validator.trust_store import TrustStore
@@ -113,8 +114,28 @@ class TestPossession:
         if hit:
             proof = again(proof, store)
         forged = replace(proof, signature=sign(card_key(algorithm, 1)))
-        assert reason_of(forged, store) is Reason.WRONG_SIGNATURE
+        assert judge(forged, store, nobody, instant()) == Refusal(Reason.WRONG_SIGNATURE, "piv")
         assert reason_of(proof, store) is None
+
+    def test_a_refusal_names_a_credential_only_when_its_key_is_there(
+        self, authority: Authority, store: TrustStore
+    ) -> None:
+        """Nobody can have a credential written into the journal by showing a copy of its certificate."""
+        key = card_key(KeyAlgorithm.P256)
+        mine = credential_id(spki_of(key.public_key()))
+        good = authority.issue(key)
+        stranger = Authority.root("Stranger").issue(key)
+        for proof, at_store, reason in (
+            (prove(good), TrustStore(8, [Authority.root("Other").certificate]), Reason.UNTRUSTED_ISSUER),
+            (prove(stranger), store, Reason.UNTRUSTED_ISSUER),
+            (prove(authority.issue(key, extensions=())), store, Reason.WRONG_KEY_USAGE),
+            (prove(authority.issue(key, until=NOW - DAY)), store, Reason.CERTIFICATE_EXPIRED),
+        ):
+            assert judge(proof, at_store, nobody, instant()) == Refusal(reason, "piv", mine)
+            copied = replace(proof, signature=sign(card_key(KeyAlgorithm.P256, 1)))
+            assert judge(copied, at_store, nobody, instant()) == Refusal(Reason.WRONG_SIGNATURE, "piv")
+        other_list = TrustStore(8, [authority.certificate])
+        assert judge(again(prove(good), store), other_list, nobody, instant()) == Refusal(Reason.PRESENT_AGAIN, "piv")
 
     @ALL
     @BOTH_WAYS
@@ -278,7 +299,8 @@ class TestKeys:
         store: TrustStore,
         key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
     ) -> None:
-        assert reason_of(prove(authority.issue(key)), store) is Reason.UNSUPPORTED_KEY
+        verdict = judge(prove(authority.issue(key)), store, nobody, instant())
+        assert verdict == Refusal(Reason.UNSUPPORTED_KEY, "piv")
 
     def test_a_certificate_signed_over_sha1(self) -> None:
         issuer_key = card_key(KeyAlgorithm.RSA2048, 1)

@@ -59,8 +59,8 @@ def install(
         ListError: The candidate is not believed, not newer, damaged, or cannot be stored. What was in force still is.
     """
     manifest = open_manifest(manifest_bytes, publisher_keys, f"manifest for {payload_path}")
-    if region is not None and manifest.region != region:
-        raise ListError(payload_path, f"is for region {manifest.region!r}, this device is in {region!r}")
+    if region is not None:
+        _refuse_other_region(manifest, region, payload_path)
     shelf = directory / manifest.kind.value
     _refuse_older(shelf, manifest)
     before = version_in_force(directory, manifest.kind)
@@ -105,9 +105,9 @@ def installed_versions(directory: Path, kind: ListKind) -> list[int]:
 
 
 def read_verified(
-    directory: Path, kind: ListKind, version: int, publisher_keys: PublisherKeys
+    directory: Path, kind: ListKind, version: int, publisher_keys: PublisherKeys, region: str
 ) -> tuple[Manifest, Path]:
-    """Verify a stored version: signature, kind, number, length and hash.
+    """Verify a stored version: signature, kind, number, region, length and hash.
 
     Returns:
         Its manifest and the path of its payload.
@@ -121,6 +121,7 @@ def read_verified(
             manifest = open_manifest(file.read(_MAX_MANIFEST_BYTES), publisher_keys, home / MANIFEST)
         if (manifest.kind, manifest.version) != (kind, version):
             raise ListError(home / MANIFEST, f"is for {manifest.kind} {manifest.version}")
+        _refuse_other_region(manifest, region, home / MANIFEST)
         if (home / PAYLOAD).stat().st_size != manifest.payload_bytes:
             raise ListError(home / PAYLOAD, f"has not the {manifest.payload_bytes} bytes of its manifest")
         with (home / PAYLOAD).open("rb") as file:
@@ -163,6 +164,11 @@ _CHECKS: dict[ListKind, Callable[[Path], None]] = {
     ListKind.DENY: _check_deny,
     ListKind.TICKETS: _check_tickets,
 }
+
+
+def _refuse_other_region(manifest: Manifest, region: str, where: Path) -> None:
+    if manifest.region != region:
+        raise ListError(where, f"is for region {manifest.region!r}, this device is in {region!r}")
 
 
 def _refuse_older(shelf: Path, manifest: Manifest) -> None:

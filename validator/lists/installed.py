@@ -35,7 +35,7 @@ class InstalledLists:
         deny: Credentials that are refused; None where no list could be loaded.
         tickets: Products; None where no list could be loaded.
         manifests: What each loaded list says about itself.
-        faults: Why a version that should be in force is not; empty in good health.
+        faults_by_kind: Why a version that should be in force is not; a kind in good health is left out.
         pointers: The pointers' state, taken before anything was read.
     """
 
@@ -44,8 +44,13 @@ class InstalledLists:
     deny: DenyList | None
     tickets: TicketList | None
     manifests: Mapping[ListKind, Manifest]
-    faults: tuple[ListError, ...]
+    faults_by_kind: Mapping[ListKind, tuple[ListError, ...]]
     pointers: Mapping[ListKind, _Pointer]
+
+    @property
+    def faults(self) -> tuple[ListError, ...]:
+        """Why versions that should be in force are not; empty in good health."""
+        return tuple(fault for kind in self.faults_by_kind.values() for fault in kind)
 
     @property
     def versions(self) -> ListVersions:
@@ -62,7 +67,7 @@ class InstalledLists:
         return max((manifest.issued_s for manifest in self.manifests.values()), default=0)
 
     def freshness(self, kind: ListKind, at: Instant, grace_s: int) -> Freshness:
-        """Say how current a list is.
+        """Say how current a list is; what serves in place of a version that does not load is never `FRESH`.
 
         Args:
             kind: Which list.
@@ -72,9 +77,9 @@ class InstalledLists:
         manifest = self.manifests.get(kind)
         if manifest is None:
             return Freshness.MISSING
-        if at.wall_s <= manifest.not_after_s:
-            return Freshness.FRESH
-        return Freshness.GRACE if at.wall_s <= manifest.not_after_s + grace_s else Freshness.STALE
+        if at.wall_s > manifest.not_after_s + grace_s:
+            return Freshness.STALE
+        return Freshness.GRACE if at.wall_s > manifest.not_after_s or self.faulty(kind) else Freshness.FRESH
 
     def denied(self, credential_id: bytes) -> bool:
         """Whether a credential is on the deny list; without a list nobody is, and `freshness` says so."""
@@ -97,35 +102,48 @@ class InstalledLists:
         """Whether a pointer has moved since; cheap enough to ask between taps."""
         return any(_pointer(self.directory, kind) != self.pointers[kind] for kind in ListKind)
 
+    def faulty(self, kind: ListKind) -> bool:
+        """Whether a version of a list that should be in force is not."""
+        return kind in self.faults_by_kind
+
     def _version(self, kind: ListKind) -> int:
         manifest = self.manifests.get(kind)
         return 0 if manifest is None else manifest.version
 
 
-def load(directory: Path, publisher_keys: PublisherKeys, previous: InstalledLists | None = None) -> InstalledLists:
+def load(
+    directory: Path, publisher_keys: PublisherKeys, region: str, previous: InstalledLists | None = None
+) -> InstalledLists:
     """Load the lists in force; each is verified again.
 
     A version that does not load is reported in `InstalledLists.faults` and in the log, and the newest other version
-    that does load takes its place. Nothing that the directory holds can make this fail.
+    that does load takes its place: the one that was loaded before where that is newer than any on the disk, since a
+    disk that cannot be read for a moment is no reason to forget it. Nothing that the directory holds can make this
+    fail. While there are faults, the caller should try again from time to time.
 
     Args:
         directory: The list directory; it need not exist.
         publisher_keys: Publishers that are believed, by the name they sign with.
-        previous: What was loaded before from the same directory: kinds whose pointer has not moved are taken over.
+        region: The network that the device belongs to; a list of another is a fault.
+        previous: What was loaded before from the same directory: kinds without a fault whose pointer has not moved are
+            taken over.
     """
     pointers = {kind: _pointer(directory, kind) for kind in ListKind}
     manifests: dict[ListKind, Manifest] = {}
-    faults: list[ListError] = []
+    faults: dict[ListKind, tuple[ListError, ...]] = {}
 
     def one(kind: ListKind, build: Callable[[Manifest, Path], _Content], kept: _Content | None) -> _Content | None:
-        if kept is not None and previous is not None and previous.pointers[kind] == pointers[kind]:
-            manifests[kind] = previous.manifests[kind]
-            faults.extend(
-                fault for fault in previous.faults if Path(fault.where).is_relative_to(directory / kind.value)
-            )
-            return kept
-        found, wrong = _load_kind(directory, kind, publisher_keys, build)
-        faults.extend(wrong)
+        held = None if previous is None or kept is None else (previous.manifests[kind], kept)
+        settled = previous is not None and previous.pointers[kind] == pointers[kind] and not previous.faulty(kind)
+        found, wrong = held, list[ListError]()
+        if held is None or not settled:
+            found, wrong = _load_kind(directory, kind, publisher_keys, region, build)
+        if found is None and held is not None and not wrong:
+            wrong = _reported(kind, [ListError(directory / kind.value, "the list that was in force cannot be found")])
+        if wrong and held is not None and (found is None or found[0].version < held[0].version):
+            found = held
+        if wrong:
+            faults[kind] = tuple(wrong)
         if found is None:
             return None
         manifests[kind], content = found
@@ -137,13 +155,17 @@ def load(directory: Path, publisher_keys: PublisherKeys, previous: InstalledList
         deny=one(ListKind.DENY, _build_deny, previous.deny if previous else None),
         tickets=one(ListKind.TICKETS, _build_tickets, previous.tickets if previous else None),
         manifests=manifests,
-        faults=tuple(faults),
+        faults_by_kind=faults,
         pointers=pointers,
     )
 
 
 def _load_kind(
-    directory: Path, kind: ListKind, keys: PublisherKeys, build: Callable[[Manifest, Path], _Content]
+    directory: Path,
+    kind: ListKind,
+    keys: PublisherKeys,
+    region: str,
+    build: Callable[[Manifest, Path], _Content],
 ) -> tuple[tuple[Manifest, _Content] | None, list[ListError]]:
     """Load the version in force, or the newest other one that loads; start over when the pointer moves meanwhile."""
     faults: list[ListError] = []
@@ -151,7 +173,7 @@ def _load_kind(
         pointer, faults = _pointer(directory, kind), []
         for version in _candidates(directory, kind, faults):
             try:
-                manifest, payload = read_verified(directory, kind, version, keys)
+                manifest, payload = read_verified(directory, kind, version, keys, region)
                 return (manifest, build(manifest, payload)), _reported(kind, faults)
             except ListError as error:
                 faults.append(error)
@@ -164,7 +186,7 @@ def _candidates(directory: Path, kind: ListKind, faults: list[ListError]) -> lis
     """Versions to try, the one in force first; versions newer than that were never put in force."""
     stored, current = installed_versions(directory, kind), version_in_force(directory, kind)
     if current is None:
-        if stored:
+        if stored or _pointer(directory, kind) is not None:
             faults.append(ListError(directory / kind.value / POINTER, "names no version"))
         return stored
     return [current, *(version for version in stored if version < current)]

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import apsw
 
 from validator.lists.errors import ListError
-from validator.model import Product, ProductKind
+from validator.lists.product_rules import BOUNDS, breach, place_breach
+from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
 
 APPLICATION_ID = 0x50494C54  # "PILT"
 FORMAT = 1
@@ -23,8 +24,7 @@ PROGRESS_EVERY = 10_000
 _COLUMNS = (
     "credential_id, product_id, kind, valid_from, valid_until, active_from, rides, balance, fare, pass_back_s, places"
 )
-_RULE = "length(credential_id) = 16 AND kind BETWEEN 1 AND 3 AND rides >= 0 AND fare >= 0 AND pass_back_s >= 0"
-_SCHEMA = f"""CREATE TABLE products (
+_SCHEMA = """CREATE TABLE products (
     credential_id BLOB NOT NULL,
     product_id INTEGER NOT NULL,
     kind INTEGER NOT NULL,
@@ -36,14 +36,18 @@ _SCHEMA = f"""CREATE TABLE products (
     fare INTEGER NOT NULL,
     pass_back_s INTEGER NOT NULL,
     places TEXT NOT NULL,
-    PRIMARY KEY (credential_id, product_id),
-    CHECK ({_RULE})
+    PRIMARY KEY (credential_id, product_id)
 ) STRICT, WITHOUT ROWID"""
 _STAGED = "CREATE TEMP TABLE staged (product_id INTEGER PRIMARY KEY, credential_id, kind, valid_from, valid_until, \
 active_from, rides, balance, fare, pass_back_s, places)"
 _STAGE = f"INSERT INTO staged ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - constant column names
 _COPY = f"INSERT INTO products ({_COLUMNS}) SELECT {_COLUMNS} FROM staged ORDER BY credential_id, product_id"  # noqa: S608 - the same
+_KINDS = ", ".join(str(int(kind)) for kind in ProductKind)
+_RULE = (
+    f"length(credential_id) = {CREDENTIAL_ID_BYTES} AND kind IN ({_KINDS}) AND valid_from < valid_until AND "
+) + " AND ".join(f"{field} BETWEEN {smallest} AND {largest}" for field, (smallest, largest) in BOUNDS.items())
 _BREACH = f"SELECT product_id FROM products WHERE NOT ({_RULE}) LIMIT 1"  # noqa: S608 - the same
+_PLACES = "SELECT DISTINCT places FROM products"
 _FIND = f"SELECT {_COLUMNS} FROM products WHERE credential_id = ? ORDER BY product_id"  # noqa: S608 - the same
 
 
@@ -88,11 +92,10 @@ class TicketList:
         try:
             schema = self._connection.execute("SELECT sql FROM sqlite_schema").fetchall()
             verdict = self._connection.execute("PRAGMA integrity_check(1)").fetchall()
-            # SQLite leaves CHECK constraints out of a read-only schema, so integrity_check does not know them here.
-            breach = self._connection.execute(_BREACH).fetchall()
+            broken = self._broken_rule()
             pages = self._connection.pragma("page_count") * self._connection.pragma("page_size")
             length = self._path.stat().st_size
-        except (apsw.Error, OSError) as error:
+        except (apsw.Error, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
             raise ListError(self._path, f"damaged: {error}") from None
         if length != pages:  # SQLite reads what is missing from the last page as zeros
             raise ListError(self._path, f"damaged: {length} bytes, {pages} are wanted")
@@ -100,8 +103,14 @@ class TicketList:
             raise ListError(self._path, "another schema than that of a ticket list")
         if verdict != [("ok",)]:
             raise ListError(self._path, f"damaged: {verdict[0][0]}")
-        if breach:
-            raise ListError(self._path, f"product {breach[0][0]} breaks a rule of the format")
+        if broken is not None:
+            raise ListError(self._path, broken)
+
+    def _broken_rule(self) -> str | None:
+        for (product_id,) in self._connection.execute(_BREACH):
+            return f"product {product_id} breaks a rule of products"
+        found = (place_breach(_places(column)) for (column,) in self._connection.execute(_PLACES))
+        return next((why for why in found if why is not None), None)
 
     def close(self) -> None:
         """Close the file; harmless when closed already."""
@@ -122,7 +131,7 @@ def write_ticket_file(
         The number of products.
 
     Raises:
-        ListError: An entry cannot be written, or two share a product id; nothing is left behind.
+        ListError: An entry breaks a rule (`product_rules`), or two share a product id; nothing is left behind.
     """
     if path.exists():
         raise ListError(path, "exists already")
@@ -130,7 +139,7 @@ def write_ticket_file(
         return _write(path, entries, progress)
     except apsw.ConstraintError as error:
         path.unlink(missing_ok=True)
-        raise ListError(path, f"an entry breaks a rule: {error}") from None
+        raise ListError(path, f"two entries share a product id: {error}") from None
     except apsw.Error as error:
         path.unlink(missing_ok=True)
         raise ListError(path, f"cannot be written: {error}") from error
@@ -164,8 +173,11 @@ def _write(path: Path, entries: Iterable[tuple[bytes, Product]], progress: Calla
 
 
 def _row(path: Path, credential_id: bytes, product: Product) -> tuple[bytes | int | str, ...]:
-    if any(not place or "\n" in place for place in product.places):
-        raise ListError(path, f"product {product.product_id}: the name of a place is empty or has more than one line")
+    if len(credential_id) != CREDENTIAL_ID_BYTES:
+        raise ListError(path, f"product {product.product_id}: a credential id of {len(credential_id)} bytes")
+    why = breach(product)
+    if why is not None:
+        raise ListError(path, f"product {product.product_id}: {why}")
     return (
         credential_id,
         product.product_id,
@@ -193,8 +205,12 @@ def _product(row: tuple[Any, ...]) -> Product:
         balance=balance,
         fare=fare,
         pass_back_s=pass_back_s,
-        places=frozenset(places.split("\n")) if places else frozenset(),
+        places=_places(places),
     )
+
+
+def _places(column: str) -> frozenset[str]:
+    return frozenset(column.split("\n")) if column else frozenset()
 
 
 def _open_immutable(path: Path) -> apsw.Connection:

@@ -2,7 +2,8 @@
 
 A card that was judged before is recognised by the first block of its certificate object, and challenged at once:
 SELECT, first block, challenge. The signature proves possession, so that a lying first block only picks a key that the
-card cannot sign for. Any other card gives its whole certificate first.
+card cannot sign for. Any other card gives its whole certificate first, and so does one that refuses the challenge: the
+verdict was another card's.
 """
 
 import hashlib
@@ -42,6 +43,10 @@ AID = bytes.fromhex("A00000030800001000")
 
 MAX_CERTIFICATE_BYTES = 8 * 1024
 """Bound on an inflated certificate; the largest in the field are under 2 KiB."""
+
+MIN_BLOCK_BYTES = 128
+"""The least that tells one card from another: it reaches past the serial number. Cards send 254 bytes or more, or the
+whole object; what is cut shorter would let two cards be taken for one."""
 
 _SELECT = CommandApdu(0x00, 0xA4, 0x04, 0x00, AID, le=SHORT_LE_MAX)
 _GET_CERTIFICATE = CommandApdu(0x00, 0xCB, 0x3F, 0xFF, bytes.fromhex("5C035FC101"), le=SHORT_LE_MAX)
@@ -106,14 +111,18 @@ def _collect(challenge: bytes, known: KnownCards) -> _Collect:
     first = yield from _first_block()
     block_id = hashlib.sha256(first.data).digest()
     found = known(block_id)
-    certificate = None
-    if found is None:
-        certificate = yield from _read_certificate(first)
-        algorithm = _algorithm_of(certificate)
-    else:
-        algorithm = found.algorithm
+    if found is not None:
+        try:
+            signature = yield from _challenge(challenge, found.algorithm)
+        except CardRefused:
+            first = yield from _first_block()
+            block_id = hashlib.sha256(first.data).digest()
+        else:
+            return CardProof(NAME, Assurance.CHIP, challenge, signature, found.algorithm, block_id, None, found)
+    certificate = yield from _read_certificate(first)
+    algorithm = _algorithm_of(certificate)
     signature = yield from _challenge(challenge, algorithm)
-    return CardProof(NAME, Assurance.CHIP, challenge, signature, algorithm, block_id, certificate, found)
+    return CardProof(NAME, Assurance.CHIP, challenge, signature, algorithm, block_id, certificate, None)
 
 
 def _first_block() -> ApduExchange:
@@ -126,6 +135,8 @@ def _first_block() -> ApduExchange:
         raise CardRefused(_CERTIFICATE_STEP, first.sw)
     if not first.data:
         raise CardMalformed("an empty certificate object")
+    if first.more is not None and len(first.data) < MIN_BLOCK_BYTES:
+        raise CardMalformed(f"a first block of {len(first.data)} bytes, with more to follow")
     return first
 
 
