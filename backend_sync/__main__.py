@@ -132,7 +132,6 @@ def demo(
     """Live a day at one gate: virtual cards, real processes, a broker that goes away, closed books."""
     from backend_sync.demo.show import run_demo  # noqa: PLC0415 - the demo's cards are no part of a back office
 
-    log_to_stderr(verbose=False)
     console = Console(stderr=as_json, highlight=False)
     days: list[dict[str, Any]] = []
 

@@ -61,8 +61,8 @@ def load_certificates(content: bytes) -> list[x509.Certificate]:
         if b"-----BEGIN" in content:
             return x509.load_pem_x509_certificates(content)
         return [x509.load_der_x509_certificate(content)]
-    except HOSTILE as error:
-        raise CertificateError(f"holds no certificate in PEM or DER form: {error}") from None
+    except HOSTILE:
+        raise CertificateError("holds no certificate in PEM or DER form") from None
 
 
 def certificate_key(certificate: x509.Certificate) -> CardKey:

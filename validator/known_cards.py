@@ -44,8 +44,8 @@ _SCHEMA = """CREATE TABLE known_cards (
     digest BLOB NOT NULL
 ) STRICT"""
 
-_BEYOND_REPAIR = (apsw.PermissionsError, apsw.ReadOnlyError, apsw.BusyError, apsw.FullError)
-"""What a fresh file in the same place would suffer as well, or what says that somebody else is using this one."""
+_NOT_DAMAGED = (apsw.BusyError, apsw.FullError)
+"""Somebody else is using the file, or a fresh one in the same place would suffer as well."""
 
 _Job = Callable[[apsw.Connection], None]
 
@@ -104,7 +104,7 @@ class KnownCardStore:
             try:
                 return cls._try(path, trust_version, limit)
             except (apsw.Error, ValueError, TypeError, OverflowError) as error:
-                if isinstance(error, _BEYOND_REPAIR) or not _is_ours(path):
+                if isinstance(error, _NOT_DAMAGED) or not _is_ours(path):
                     what = f"cannot be opened as a cache of known cards ({error}); give another path, or remove it"
                     raise KnownCardsError(f"{path}: {what}") from error
                 log.warning("known_cards.recreated", path=str(path), why=str(error))

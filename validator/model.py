@@ -162,7 +162,7 @@ class Identity:
         assurance: How the identity was earned.
         known: The verdict to cache; already in the cache where `cached`.
         cached: Whether a cached verdict was used.
-        early: The certificate seems not yet valid, and the clock is not good enough to hold that against the card.
+        early: The certificate seems not yet valid, and the clock is not synchronised, so this is not held against it.
     """
 
     credential_id: bytes
@@ -175,7 +175,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a proof was not believed; the credential is named where the certificate was at least readable."""
+    """Why a proof was not believed; the credential is named only once its key has signed the challenge."""
 
     reason: Reason
     profile: str | None = None
@@ -258,7 +258,7 @@ class Entitlement:
         rides: Rides that this tap takes.
         amount: Minor units that this tap takes.
         recovers: Sequence number of the torn tap that this one repeats (then it takes nothing), or None.
-        early: The product seems not yet valid, and the clock is not good enough to hold that against the passenger.
+        early: The product seems not yet valid, and the clock is not synchronised, so this is not held against it.
     """
 
     product: Product

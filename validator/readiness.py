@@ -52,7 +52,7 @@ def inspect(config: GateConfig) -> Readiness:
     problems += lists.faults
     missing = [kind.value for kind in ListKind if kind not in lists.manifests]
     if missing:
-        what = f"no {' or '.join(missing)} list is in force; every card will be refused"
+        what = f"no {' or '.join(missing)} list is installed; every card will be refused"
         problems.append(ListError(config.lists, what))
     with _noted(problems):
         _check_state(config)

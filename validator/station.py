@@ -212,14 +212,23 @@ class Station:
         except JournalError as error:
             log.warning("tap.not_ratified", seq=recorded.seq, why=str(error))
         finally:
-            if seen.proof is not None and isinstance(seen.who, Identity) and not seen.who.cached:
-                self.cards.remember(seen.proof.block_id, seen.who.known)
+            self._keep_verdict(seen)
             technology = seen.medium.target.technology
             self.on_tap(
                 TapReport(recorded.seq, tap, _signal(tap), ratified, technology, seen.traffic, card_ms, watch.stages_ms)
             )
         if tap.reason is Reason.PRESENT_AGAIN:
             await asyncio.sleep(HOLD_OFF_S)
+
+    def _keep_verdict(self, seen: Presented) -> None:
+        """Remember a new card; forget a verdict that the card could not sign for: its next tap reads it whole."""
+        if seen.proof is None:
+            return
+        if isinstance(seen.who, Identity):
+            if not seen.who.cached:
+                self.cards.remember(seen.proof.block_id, seen.who.known)
+        elif seen.proof.known is not None and seen.who.reason is Reason.WRONG_SIGNATURE:
+            self.cards.forget(seen.proof.block_id)
 
     def _examiner(self, lists: InstalledLists, at: Instant) -> Examiner:
         where = self.where

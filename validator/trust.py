@@ -58,8 +58,8 @@ def judge(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool], 
 
     Returns:
         The identity, or the one reason why not, with the credential where its key is certainly present. An identity
-        is `early` where the certificate is not yet valid by a clock that stands at its floor: the floor is known to
-        lag, so that this is not held against the card.
+        is `early` where the certificate is not yet valid by a clock that is not synchronised: it may lag, so that this
+        is not held against the card.
     """
     try:
         known = _recognised(proof, proof.known, store) if proof.known is not None else _vouched(proof, store, at)
@@ -146,7 +146,7 @@ def _judge_standing(
     if at.wall_s > known.not_after:
         return Refusal(Reason.CERTIFICATE_EXPIRED, proof.profile, known.credential_id)
     early = at.wall_s < known.not_before
-    if early and at.confidence is not ClockConfidence.FLOOR:
+    if early and at.confidence is ClockConfidence.NTP:
         return Refusal(Reason.CERTIFICATE_NOT_YET_VALID, proof.profile, known.credential_id)
     return Identity(
         credential_id=known.credential_id,

@@ -129,8 +129,10 @@ class Mosquitto:
     async def start(self) -> None:
         """Listen, and return once a connection is accepted."""
         configuration = self.folder / "mosquitto.conf"
+        # A broker that root starts would change its user, and the system forgets then whose end it should be told of.
         configuration.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
+            f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            "max_queued_messages 0\n"
         )
         self._process = await asyncio.create_subprocess_exec(
             self.program,

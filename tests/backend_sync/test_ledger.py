@@ -180,7 +180,7 @@ def test_evidence_cannot_be_changed_from_any_connection(
     evidence: sqlite3.Connection, table: Table, statement: str
 ) -> None:
     names = list(table.columns.keys())
-    before = evidence.execute(f"SELECT rowid, * FROM {table.name}").fetchall()  # noqa: S608 - a table of ours
+    before = evidence.execute(f"SELECT rowid, * FROM {table.name}").fetchall()
     assert before
     # Under another key, but in the place of a row that is there.
     others = [f"{name} + 1" if name in {"id", "seq"} else name for name in names]
@@ -188,14 +188,14 @@ def test_evidence_cannot_be_changed_from_any_connection(
         others[0] = "id || 'x'"
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         evidence.execute(statement.format(table.name, names[0], ", ".join(names), ", ".join(others)))
-    assert evidence.execute(f"SELECT rowid, * FROM {table.name}").fetchall() == before  # noqa: S608 - a table of ours
+    assert evidence.execute(f"SELECT rowid, * FROM {table.name}").fetchall() == before
 
 
 def test_of_a_duplicate_only_the_count_may_grow(evidence: sqlite3.Connection) -> None:
     evidence.execute("UPDATE duplicate SET count = count + 1, last_ms = last_ms + 1")
     for change in ("count = count - 1", "count = count + 1, first_ms = 0", "count = count + 1, seq = 2"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            evidence.execute(f"UPDATE duplicate SET {change}")  # noqa: S608 - one of three
+            evidence.execute(f"UPDATE duplicate SET {change}")
 
 
 def test_what_is_sent_again_for_ever_takes_no_room() -> None:
@@ -293,7 +293,7 @@ def test_many_sales_are_recorded_once_and_not_at_all_where_one_contradicts(monke
 
 def test_a_sum_that_overflows_is_no_reason_to_try_again() -> None:
     with a_ledger() as ledger, pytest.raises(LedgerError, match="integer overflow"), ledger.reading() as connection:
-        connection.execute(text(f"SELECT sum(n) FROM (SELECT {2**62} AS n UNION ALL SELECT {2**62})"))  # noqa: S608 - numbers
+        connection.execute(text(f"SELECT sum(n) FROM (SELECT {2**62} AS n UNION ALL SELECT {2**62})"))
 
 
 def test_an_error_does_not_print_who_travelled() -> None:

@@ -1,19 +1,28 @@
+import io
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from sqlalchemy import text
 
-from backend_sync.admission import Refused, Rejection
+from backend_sync import wire
+from backend_sync.admission import Arrival, Refused, Rejection, admit
+from backend_sync.books import show_books
 from backend_sync.chain import Link, examine
 from backend_sync.ledger import Ledger, Sale
-from backend_sync.reconcile import Books, reconcile
+from backend_sync.money import Unfounded
+from backend_sync.reconcile import Books, DeviceBooks, reconcile
 from tests.backend_sync.gate import CREDENTIAL, DAWN_MS, GateJournal, a_ledger, a_tap, carnet, month, purse
 from validator.entry import GENESIS
+from validator.model import Tap
 
 COLUMNS = "device, epoch, seq, account, unit, amount"
 
@@ -25,10 +34,16 @@ def recorded(journal: GateJournal, *seqs: int) -> Ledger:
     return ledger
 
 
+def numbers_without(device: DeviceBooks) -> set[int]:
+    """What is missing and what was only announced."""
+    beyond = range(device.chain.highest + 1, device.chain.highest + device.chain.outstanding + 1)
+    return numbers_of(device.chain.missing) | set(beyond)
+
+
 def tamper(ledger: Ledger, table: str, statement: str) -> None:
     """As somebody does who owns the file: the triggers go first."""
     with ledger._writing() as connection:
-        for verb in ("update", "delete"):
+        for verb in ("update", "delete", "replace"):
             connection.execute(text(f"DROP TRIGGER {table}_no_{verb}"))
         connection.execute(text(statement))
 
@@ -44,11 +59,12 @@ def test_exactly_the_removed_numbers_are_missing(total: int, data: st.DataObject
     digests = {n: bytes([n]) * 32 for n in range(1, total + 1)} | {0: GENESIS}
     links = [Link(n, digests[n - 1], digests[n]) for n in range(1, total + 1) if n not in removed]
     chain = examine(links, total)
-    assert numbers_of(chain.missing) == removed
-    assert chain.missing_count == len(removed)
+    tail = set(range(max(set(range(total + 1)) - removed) + 1, total + 1))
+    assert numbers_of(chain.missing) == removed - tail
+    assert (chain.missing_count, chain.outstanding) == (len(removed - tail), len(tail))
     assert all(one[1] + 1 < other[0] for one, other in pairwise(chain.missing))
     assert chain.contiguous == min(removed, default=total + 1) - 1
-    assert (chain.taps, chain.head) == (total - len(removed), total)
+    assert (chain.taps, chain.announced) == (total - len(removed), total)
     assert not chain.breaks
     assert not chain.duplicated
 
@@ -78,7 +94,7 @@ def test_the_books_name_what_never_arrived(total: int, data: st.DataObject) -> N
     with recorded(journal, *arrived) as ledger:
         books = reconcile(ledger)
     (device,) = books.devices
-    assert numbers_of(device.chain.missing) == set(range(1, total + 1)) - set(arrived)
+    assert numbers_without(device) == set(range(1, total + 1)) - set(arrived)
     assert device.acknowledged == device.chain.contiguous
     assert books.closed == (len(arrived) == total)
 
@@ -117,7 +133,8 @@ def test_closed_books() -> None:
         "rides_on_taps": 3,
         "paid": 5200,
         "revenue": 450 + 4200,
-        "negative": [],
+        "overspent": [],
+        "unfounded": [],
         "unbalanced": [],
         "misposted": [],
     }
@@ -135,19 +152,20 @@ def test_what_is_discarded_refused_or_contradicted_is_named() -> None:
     copy.append(a_tap(99))
     with recorded(journal, 1, 2, 3) as ledger:
         ledger.record_batch(journal.arrival(2, 3), received_ms=DAWN_MS + 5)
+        ledger.record_batch(journal.arrival(3), received_ms=DAWN_MS + 6)
         assert reconcile(ledger).closed, "a discarded duplicate is no fault"
         ledger.record_batch(copy.arrival(1), received_ms=DAWN_MS)
         ledger.record_batches([], [Rejection("x", Refused.TOPIC, 1, bytes(32))], received_ms=DAWN_MS)
         books = reconcile(ledger)
     said = books.to_dict()
     assert not books.closed
-    assert (said["duplicates_discarded"], said["duplicated"], said["conflicts"]) == (2, 0, 1)
+    assert (said["duplicates_discarded"], said["duplicated"], said["conflicts"]) == (3, 0, 1)
     assert said["rejected"] == {"topic": 1}
     device = said["devices"][0]
     assert device["conflicts"] == [1]
     assert device["duplicates_discarded"] == [
-        {"seq": 2, "batch": 2, "received_ms": DAWN_MS + 5},
-        {"seq": 3, "batch": 2, "received_ms": DAWN_MS + 5},
+        {"seq": 2, "count": 1, "first_ms": DAWN_MS + 5, "last_ms": DAWN_MS + 5},
+        {"seq": 3, "count": 2, "first_ms": DAWN_MS + 5, "last_ms": DAWN_MS + 6},
     ]
 
 
@@ -194,7 +212,7 @@ def test_a_tap_that_was_deleted_is_missing() -> None:
         tamper(ledger, "tap", "DELETE FROM tap WHERE seq IN (2, 5)")
         books = reconcile(ledger)
     (device,) = books.devices
-    assert device.chain.missing == [(2, 2), (5, 5)]
+    assert (device.chain.missing, device.chain.outstanding) == ([(2, 2)], 1)
     assert (device.acknowledged, device.chain.contiguous) == (5, 1)
     assert not books.closed
 
@@ -215,17 +233,59 @@ def test_a_sale_whose_postings_were_changed_is_found_out(statement: str, fault: 
     assert not money.closed
 
 
-def test_a_balance_below_zero_is_named_and_the_books_still_close() -> None:
+def test_what_is_overspent_is_a_debt_and_the_books_still_close() -> None:
     journal = GateJournal()
-    for product in (1, 1, 2, None):
-        journal.append(a_tap(product=product, amount=100))
+    for _ in range(2):
+        journal.append(a_tap(product=1, amount=100))
+        journal.append(a_tap(product=2, rides=1))
     with recorded(journal, 1, 2, 3, 4) as ledger:
-        ledger.record_sale(Sale(CREDENTIAL, purse(1, 150), 150, DAWN_MS))
+        ledger.record_sale(Sale(CREDENTIAL, purse(1, 150, fare=100), 150, DAWN_MS))
+        ledger.record_sale(Sale(CREDENTIAL, carnet(2, 1), 150, DAWN_MS))
         books = reconcile(ledger)
-    found = {(one.product_id, one.unit, one.amount) for one in books.money.negative}
-    assert found == {(1, "minor", -50), (2, "minor", -100), (None, "minor", -100)}
+    found = {(one.product_id, one.unit, one.amount) for one in books.money.overspent}
+    assert found == {(1, "minor", -50), (2, "ride", -1)}
     assert books.closed
-    assert (books.money.loaded, books.money.spent, books.money.left) == (150, 400, -250)
+    assert (books.money.loaded, books.money.spent, books.money.left) == (150, 200, -50)
+
+
+@pytest.mark.parametrize(
+    ("tap", "why"),
+    [
+        (a_tap(product=777, amount=150), Unfounded.NO_SALE),
+        (a_tap(product=777), Unfounded.NO_SALE),
+        (a_tap(amount=1), Unfounded.NO_SALE),
+        (a_tap(rides=1), Unfounded.NO_SALE),
+        (replace(a_tap(product=2, rides=1), credential_id=bytes(16)), Unfounded.OTHER_CREDENTIAL),
+        (replace(a_tap(product=3), credential_id=None), Unfounded.OTHER_CREDENTIAL),
+        (a_tap(product=1, amount=149), Unfounded.OTHER_AMOUNT),
+        (a_tap(product=1, amount=150, rides=1), Unfounded.OTHER_AMOUNT),
+        (a_tap(product=2, rides=2), Unfounded.OTHER_AMOUNT),
+        (a_tap(product=2), Unfounded.OTHER_AMOUNT),
+        (a_tap(product=3, amount=1), Unfounded.OTHER_AMOUNT),
+        (replace(a_tap(product=1, amount=150), recovers=1), Unfounded.OTHER_AMOUNT),
+        (a_tap(product=1, amount=150), None),
+        (a_tap(product=2, rides=1), None),
+        (a_tap(product=3), None),
+        (replace(a_tap(product=1), recovers=1), None),
+        (replace(a_tap(product=2), recovers=1), None),
+        (a_tap(granted=False, product=777, amount=9), None),
+        (a_tap(granted=False), None),
+    ],
+)
+def test_what_no_sale_accounts_for_is_named(tap: Tap, why: Unfounded | None) -> None:
+    journal = GateJournal()
+    journal.append(a_tap(granted=False))
+    journal.append(tap)
+    with recorded(journal, 1, 2) as ledger:
+        for product in (purse(1, 1000), carnet(2, 10), month(3)):
+            ledger.record_sale(Sale(CREDENTIAL, product, 1000, DAWN_MS))
+        books = reconcile(ledger)
+    found = [(one.device, one.epoch, one.seq, one.product_id, one.why) for one in books.money.unfounded]
+    assert found == ([] if why is None else [("gate-1", 7, 2, tap.product_id, why)])
+    assert books.closed == (why is None)
+    if why is Unfounded.NO_SALE:
+        assert books.money.overspent == (), "nobody owes for what nobody sold"
+    assert json.loads(json.dumps(books.to_dict())) == books.to_dict()
 
 
 def test_several_devices_and_epochs_are_kept_apart() -> None:
@@ -238,10 +298,113 @@ def test_several_devices_and_epochs_are_kept_apart() -> None:
     assert found == {("gate-1", 5): [(2, 2)], ("gate-1", 9): [], ("gate-2", 5): [(2, 3)]}
 
 
-def test_what_was_announced_and_never_came_is_missing() -> None:
+def test_what_was_announced_and_never_came_is_outstanding() -> None:
     journal = GateJournal().fill(2)
     with a_ledger(journal) as ledger:
         ledger.record_batch(replace(journal.arrival(1, 2), head=10), received_ms=DAWN_MS)
         books: Books = reconcile(ledger)
-    assert books.devices[0].chain.missing == [(3, 10)]
-    assert books.to_dict()["missing"] == 8
+    assert (books.devices[0].chain.missing, books.devices[0].chain.outstanding) == ([], 8)
+    assert (books.to_dict()["missing"], books.to_dict()["outstanding"]) == (0, 8)
+    assert not books.closed
+
+
+def test_what_was_falsely_announced_is_mended_by_the_next_batch() -> None:
+    journal = GateJournal().fill(3)
+    with recorded(journal, 1, 2, 3) as ledger:
+        ledger.record_batch(replace(journal.arrival(1), head=2**63 - 1), received_ms=DAWN_MS)
+        assert not reconcile(ledger).closed
+        ledger.record_batch(journal.arrival(3), received_ms=DAWN_MS)
+        assert reconcile(ledger).closed
+
+
+def test_of_a_batch_that_was_refused_whole_the_books_know_what_it_announced() -> None:
+    journal = GateJournal().fill(5)
+    damaged = [envelope[:-1] + bytes([envelope[-1] ^ 1]) for envelope in journal.envelopes[3:]]
+    with recorded(journal, 1, 2, 3) as ledger:
+        batch = wire.TapBatch(device="gate-1", epoch=7, head=5, entries=damaged)
+        admission = admit(wire.tap_up("gate-1"), wire.encode(batch), ledger.device_key)
+        assert admission.arrival is not None
+        ledger.record_batches([admission.arrival], admission.rejections, received_ms=DAWN_MS)
+        books = reconcile(ledger)
+    assert books.devices[0].chain.outstanding == 2
+    assert books.rejected == {"signature": 2}
+    assert not books.closed
+
+
+def test_a_journal_that_nobody_signed_counts_until_its_device_is_heard_again() -> None:
+    journal = GateJournal().fill(2)
+    with recorded(journal, 1, 2) as ledger:
+        ledger.record_batch(Arrival("gate-1", 2**62, 9, ()), received_ms=DAWN_MS)
+        books = reconcile(ledger)
+        assert [(one.epoch, one.chain.outstanding) for one in books.devices] == [(7, 0), (2**62, 9)]
+        assert not books.closed
+        ledger.record_batch(journal.arrival(2), received_ms=DAWN_MS)
+        assert reconcile(ledger).closed
+
+
+def test_a_device_that_was_never_heard_is_listed() -> None:
+    with a_ledger(GateJournal("gate-2"), GateJournal("gate-1")) as ledger:
+        ledger.record_batch(GateJournal("gate-1").fill(1).arrival(1), received_ms=DAWN_MS)
+        books = reconcile(ledger)
+    assert books.to_dict()["silent"] == ["gate-2"]
+    assert books.closed
+
+
+@pytest.mark.parametrize("lost", [(), (3,)])
+def test_whoever_deletes_positions_hides_nothing(lost: tuple[int, ...]) -> None:
+    journal = GateJournal().fill(5)
+    with recorded(journal, *(seq for seq in range(1, 6) if seq not in lost)) as ledger:
+        with ledger._writing() as connection:
+            connection.execute(text("DELETE FROM position"))
+        books = reconcile(ledger)
+        assert numbers_of(books.devices[0].chain.missing) == set(lost)
+        assert not books.closed
+        ledger.record_batch(journal.arrival(1, *lost), received_ms=DAWN_MS)
+        assert reconcile(ledger).closed, "a position is computed again from the taps"
+
+
+def test_whoever_deletes_a_whole_journal_leaves_what_it_announced() -> None:
+    old, new = GateJournal(epoch=5).fill(3), GateJournal(epoch=9).fill(1)
+    with recorded(old, 1, 2, 3) as ledger:
+        ledger.record_batch(new.arrival(1), received_ms=DAWN_MS)
+        tamper(ledger, "tap", "DELETE FROM tap WHERE epoch = 5")
+        with ledger._writing() as connection:
+            connection.execute(text("DELETE FROM position WHERE epoch = 5"))
+        books = reconcile(ledger)
+    assert [(one.epoch, one.chain.outstanding) for one in books.devices] == [(5, 3), (9, 0)]
+    assert not books.closed
+
+
+def test_taps_of_a_device_that_is_not_registered_any_more_are_believed_by_nobody(tmp_path: Path) -> None:
+    url, journal = f"sqlite:///{tmp_path}/ledger.db", GateJournal().fill(2)
+    with Ledger.open(url, create=True) as ledger:
+        ledger.register_device(journal.device, journal.public_key)
+        ledger.record_batch(journal.arrival(1, 2), received_ms=DAWN_MS)
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as database:
+        database.execute("DROP TRIGGER device_no_delete")
+        database.execute("DELETE FROM device")
+    with Ledger.open(url) as ledger:
+        books = reconcile(ledger)
+    assert books.devices[0].chain.unsigned == [1, 2]
+    assert not books.closed
+
+
+def test_people_read_the_same() -> None:
+    journal = GateJournal()
+    for tap in (a_tap(product=1, amount=150), a_tap(product=777, rides=1)):
+        journal.append(tap)
+    with a_ledger(journal, GateJournal("gate-2")) as ledger:
+        ledger.record_sale(Sale(CREDENTIAL, purse(1, 100), 100, DAWN_MS))
+        ledger.record_batch(replace(journal.arrival(1, 2), head=4), received_ms=DAWN_MS)
+        books = reconcile(ledger)
+    console = Console(record=True, width=200, file=io.StringIO())
+    show_books(books, console)
+    told = console.export_text()
+    for line in (
+        "gate-1 epoch 7: announced and not here yet: 3-4",
+        "gate-2: registered, and nothing heard",
+        "product 1 is 50 minor in debt",
+        "tap gate-1 7 2: takes from what nobody sold (product 777)",
+        "The books are OPEN",
+    ):
+        assert line in told

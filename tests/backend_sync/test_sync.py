@@ -69,7 +69,7 @@ async def test_a_cursor_that_is_lost_costs_one_batch(mosquitto: Depot) -> None:
 
 
 async def test_a_new_life_of_the_journal_starts_from_its_first_entry(mosquitto: Depot) -> None:
-    old, new = GateJournal(epoch=900).fill(60), GateJournal(epoch=5).fill(30)
+    old, new = GateJournal(epoch=5).fill(60), GateJournal(epoch=900).fill(30)
     now = [old]
     mosquitto.register(old)
 
@@ -89,9 +89,9 @@ async def test_a_new_life_of_the_journal_starts_from_its_first_entry(mosquitto: 
 
     options = mosquitto.uplink_options(open_journal=lambda _: Recreated())
     async with running(ingest.run(mosquitto.ingest_options()), uplink.run(options)):
-        await until(lambda: mosquitto.cursor(900) == 60)
+        await until(lambda: mosquitto.cursor(5) == 60)
         now[0] = new
-        await until(lambda: mosquitto.cursor(5) == 30)
+        await until(lambda: mosquitto.cursor(900) == 30)
     closed(mosquitto.books(), 90)
 
 

@@ -13,7 +13,8 @@ import structlog
 
 from backend_sync import ingest, uplink, wire
 from backend_sync.ingest import SendRates
-from backend_sync.wire import Ack, TapBatch
+from backend_sync.ledger import Ledger
+from backend_sync.wire import Ack, Reported, TapBatch
 from tests.backend_sync.brokers import MosquittoCarrier
 from tests.backend_sync.depot import Depot, closed, heard, listener, running, until
 from tests.backend_sync.gate import GateJournal, a_tap, key_of
@@ -26,12 +27,24 @@ async def test_an_uplink_waits_for_a_journal_that_is_not_there_yet(mosquitto: De
     fed: list[None] = []
     options = mosquitto.uplink_options(open_journal=JournalReader, progress=lambda: fed.append(None))
     async with running(ingest.run(mosquitto.ingest_options()), uplink.run(options)):
-        await asyncio.sleep(0.3)
-        assert not fed, "nothing moves, so the watchdog is not fed"
+        await until(lambda: len(fed) >= 3)
         journal = await Journal.open(tmp_path / "journal.db", "gate-1", key_of("gate-1"))
         await journal.settle(None, lambda _: a_tap(1))
         await until(lambda: mosquitto.cursor(journal.epoch) == 1)
-        assert fed
+    await journal.close()
+
+
+async def test_a_journal_that_appears_is_noticed_soon(
+    mosquitto: Depot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend_sync.uplink._LOOK_AGAIN_S", 0.1)
+    mosquitto.register()
+    options = mosquitto.uplink_options(open_journal=JournalReader, reconnect=300.0, reconnect_max=300.0)
+    async with running(ingest.run(mosquitto.ingest_options()), uplink.run(options)):
+        await asyncio.sleep(0.3)
+        journal = await Journal.open(tmp_path / "journal.db", "gate-1", key_of("gate-1"))
+        await journal.settle(None, lambda _: a_tap(1))
+        await until(lambda: mosquitto.cursor(journal.epoch) == 1)
     await journal.close()
 
 
@@ -54,8 +67,11 @@ async def test_bad_messages_are_refused_counted_and_never_fatal(depot: Depot) ->
             await link.publish(wire.tap_up("stranger"), batch("stranger", stranger.envelopes[0]))
             await link.publish(wire.tap_up("gate-1"), batch("gate-1", stranger.envelopes[0]))
             await link.publish(wire.tap_up("gate-1"), batch("gate-1", depot.journal.envelopes[0], b"bad"))
-            ack = wire.open_ack(await heard(link), {"office": key_of("office").public_key()})
-            assert (ack.device, ack.epoch, ack.contiguous_up_to) == ("gate-1", 7, 1)
+            ack = Ack(device="gate-1", epoch=7, contiguous_up_to=0, send_rate=1)
+            while ack.contiguous_up_to == 0:  # that of the batch which was refused whole, if it was committed alone
+                ack = wire.open_ack(await heard(link), {"office": key_of("office").public_key()})
+                assert (ack.device, ack.epoch) == ("gate-1", 7)
+            assert ack.contiguous_up_to == 1
             async with running(uplink.run(depot.uplink_options())):
                 await depot.until_acknowledged()
     refused = depot.books().rejected
@@ -72,6 +88,65 @@ async def test_an_entry_that_is_damaged_holds_no_other_back(mosquitto: Depot) ->
         await until(lambda: mosquitto.books().to_dict()["taps"] == 199)
     assert mosquitto.cursor() == 29
     assert mosquitto.books().devices[0].chain.missing == [(30, 30)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * (wire.MAX_ENVELOPE_BYTES + 1)], ids=["emptied", "too-long"])
+@pytest.mark.parametrize("damaged", [range(30, 31), range(20, 120)], ids=["one", "two-batches"])
+async def test_an_entry_that_no_message_can_carry_is_named_and_holds_no_other_back(
+    mosquitto: Depot, damage: bytes, damaged: range
+) -> None:
+    mosquitto.journal.fill(200)
+    for seq in damaged:
+        mosquitto.journal.envelopes[seq - 1] = damage
+    mosquitto.register()
+    with structlog.testing.capture_logs() as logs:
+        async with running(ingest.run(mosquitto.ingest_options()), uplink.run(mosquitto.uplink_options())):
+            await until(lambda: mosquitto.books().to_dict()["taps"] == 200 - len(damaged))
+            mosquitto.journal.fill(1)
+            await until(lambda: mosquitto.books().to_dict()["taps"] == 201 - len(damaged))
+    assert mosquitto.cursor() == damaged[0] - 1
+    assert mosquitto.books().devices[0].chain.missing == [(damaged[0], damaged[-1])]
+    assert mosquitto.books().rejected == {}
+    (line,) = (line for line in logs if "damaged" in line["event"])
+    assert damaged[0] in line["seqs"]
+
+
+async def test_versions_that_no_list_can_have_are_not_reported(mosquitto: Depot) -> None:
+    options = mosquitto.uplink_options(versions=lambda: {"tickets": 10**19, "deny": -1, "trust": 4})
+    async with listener(mosquitto, wire.reported("gate-1")) as link, running(uplink.run(options)):
+        assert wire.decode(Reported, await heard(link)).versions == {"trust": 4}
+
+
+async def test_a_cursor_that_cannot_be_read_is_none(mosquitto: Depot) -> None:
+    (mosquitto.folder / "cursor").mkdir()
+    mosquitto.journal.fill(60)
+    mosquitto.register()
+    with structlog.testing.capture_logs() as logs:
+        async with running(ingest.run(mosquitto.ingest_options()), uplink.run(mosquitto.uplink_options())):
+            await until(lambda: mosquitto.books().to_dict()["taps"] == 60)
+            await until(lambda: any("cannot be written" in line["event"] for line in logs))
+    assert any("cannot be read" in line["event"] for line in logs)
+
+
+async def test_contradictions_are_told_once_a_minute(mosquitto: Depot) -> None:
+    mosquitto.journal.fill(60)
+    mosquitto.register()
+    with Ledger.open(mosquitto.ledger_url) as ledger:
+        ledger.record_batch(GateJournal().fill(60).arrival(*range(1, 51)), received_ms=1)
+    copy = GateJournal()
+    for number in range(50):
+        copy.append(a_tap(1000 + number))
+    with structlog.testing.capture_logs() as logs:
+        async with running(ingest.run(mosquitto.ingest_options())), listener(mosquitto, wire.ack("gate-1")) as link:
+            batch, answers = TapBatch(device="gate-1", epoch=7, head=50, entries=copy.envelopes), 0
+            while answers < 2:
+                await link.publish(wire.tap_up("gate-1"), wire.encode(batch))
+                with suppress(TimeoutError):  # ingest may not be there yet
+                    async with asyncio.timeout(0.5):
+                        await link.receive()
+                        answers += 1
+    (line,) = (line for line in logs if line["event"] == "two entries under one number")
+    assert line["seqs"] == tuple(range(1, 51))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Site:
         self.port = free_port()
         self.processes = Supervisor(folder, seed)
         self.ledger_url = f"sqlite:///{folder}/ledger.db"
-        with Ledger.open(self.ledger_url) as ledger:
+        with Ledger.open(self.ledger_url, create=True) as ledger:
             ledger.register_device(DEVICE, key_of(DEVICE).public_key())
             ledger.record_sale(Sale(CREDENTIAL, purse(1, 10**9), 10**9, DAWN_MS))
 

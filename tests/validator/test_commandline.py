@@ -1,8 +1,10 @@
 """What every command line of ours does: exit codes of sysexits, failures in words, logs on standard error."""
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,14 @@ from validator.commandline import run_app
 
 ROOT = Path(__file__).parents[2]
 EXITS: dict[type[Exception], int] = {LookupError: os.EX_DATAERR, OSError: os.EX_IOERR}
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    before, handlers = structlog.get_config(), logging.root.handlers[:]
+    yield
+    structlog.configure(**before)
+    logging.root.handlers[:] = handlers
 
 
 def run(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -179,6 +179,7 @@ def test_check_names_lists_that_are_missing(tmp_path: Path) -> None:
     (tmp_path / "publisher.pub").write_bytes(
         key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
+    (tmp_path / "state").mkdir()
     done = validator("check", "--config", str(write(tmp_path)))
     assert done.returncode == os.EX_DATAERR
     assert "no trust or deny or tickets list is installed" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -220,6 +220,7 @@ class TestDamage:
         assert again.find(block(1)) == card(1)
         again.close()
 
+    @example(position=18, flip=4, length=0)  # a format that SQLite would only read
     @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(position=st.integers(0, 20_000), flip=st.integers(1, 255), length=st.integers(0, 20_000))
     def test_no_damaged_bit_is_believed(self, tmp_path: Path, position: int, flip: int, length: int) -> None:

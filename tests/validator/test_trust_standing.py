@@ -55,7 +55,7 @@ class TestDates:
         if hit:
             proof = again(proof, store)
         verdict = judge(proof, store, nobody, instant(NOW + dt.timedelta(seconds=shift), confidence))
-        if early and confidence is not ClockConfidence.FLOOR:
+        if early and confidence is ClockConfidence.NTP:
             assert isinstance(verdict, Refusal)
             assert verdict.reason is Reason.CERTIFICATE_NOT_YET_VALID
             assert verdict.credential_id is not None
@@ -141,7 +141,7 @@ class TestDates:
             expected: Reason | None = Reason.UNTRUSTED_ISSUER
         elif day > last:
             expected = Reason.CERTIFICATE_EXPIRED
-        elif day < first and confidence is not ClockConfidence.FLOOR:
+        elif day < first and confidence is ClockConfidence.NTP:
             expected = Reason.CERTIFICATE_NOT_YET_VALID
         else:
             expected = None
