@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-_Hours = Annotated[float, msgspec.Meta(ge=0)]
-_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_Hours = Annotated[float, msgspec.Meta(ge=0, le=24 * 366 * 10)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=60)]
 _Pin = Annotated[int, msgspec.Meta(ge=0, le=63)]
 
 _File = TypeVar("_File", bound=msgspec.Struct)
@@ -90,7 +90,7 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     least_assurance: Literal["claimed", "shared_secret", "chip", "holder"] = "chip"
     tap_limit_s: _Seconds = 3.0
-    retention_days: Annotated[int, msgspec.Meta(ge=1)] = 7
+    retention_days: Annotated[int, msgspec.Meta(ge=1, le=3660)] = 7
 
 
 class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -69,6 +69,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (GOOD.replace("gate-0001", "../gate"), "key `device`"),
         (GOOD + "\n[policy]\nleast_assurance = 'high'\n", "key `policy.least_assurance`"),
         (GOOD + "\n[policy]\ntap_limit_s = 0\n", "key `policy.tap_limit_s`"),
+        (GOOD + "\n[policy]\ntap_limit_s = inf\n", "key `policy.tap_limit_s`"),
+        (GOOD + "\ndeny_grace_h = inf\n", "key `"),
         (GOOD + "\n[gate]\ndriver = 'lamp'\n", "key `gate.driver`"),
         (GOOD + "\n[uplnk]\nhost = 'x'\n", "unknown field `uplnk`"),
         (GOOD + "\n[uplink]\nhost = 'x'\nport = 70000\noffices = {o = 'o.pub'}\n", "key `uplink.port`"),
