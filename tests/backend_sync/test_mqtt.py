@@ -162,7 +162,8 @@ async def guarded_broker(folder: Path, authority: Authority) -> AsyncIterator[Br
     config.write_text(
         f"user root\nlistener {port} 127.0.0.1\n"
         f"cafile {server.ca}\ncertfile {server.certificate}\nkeyfile {server.key}\n"
-        f"require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\nallow_anonymous false\nacl_file {acl}\n"
+        "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
+        f"allow_anonymous false\nacl_file {acl}\n"
         "persistence false\nlog_dest none\n"
     )
     process = await asyncio.create_subprocess_exec(mosquitto_program(), "-c", str(config))
