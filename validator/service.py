@@ -136,7 +136,11 @@ async def _journal(config: GateConfig, lists: installed.InstalledLists, clock: S
 
     def known_seq(epoch: int) -> int:
         counted_epoch, counted = lists.horizon(device)
-        acknowledged = CursorFile(config.cursor, device).load(epoch)
+        try:
+            acknowledged = CursorFile(config.cursor, device).load(epoch)
+        except OSError as error:
+            log.warning("cursor.unreadable", why=str(error))
+            acknowledged = 0
         return max(acknowledged, counted if counted_epoch == epoch else 0)
 
     return await open_whole(config.journal, device, config.device_private_key(), clock.now().wall_s, known_seq)

@@ -172,9 +172,10 @@ class Station:
         try:
             return await self.reader.wait()
         finally:
-            lamp.cancel()
-            # Not awaited with its own cancellation suppressed: that would swallow ours, too.
-            await asyncio.wait([lamp])
+            if not lamp.done():
+                lamp.cancel()
+                # Not awaited with its own cancellation suppressed: that would swallow ours, too.
+                await asyncio.wait([lamp])
 
     def _say_ready(self) -> None:
         if not self._ready:

@@ -135,8 +135,13 @@ class TrustStore:
         raise UntrustedIssuerError
 
     def _signed_by_an_issuer(self, certificate: x509.Certificate) -> bool:
-        """Whether the key of an issuer that the certificate names has signed it."""
-        return any(_signed(certificate, issuer) for issuer in self._issuers.get(_issuer_name(certificate), []))
+        """Whether an issuer that the certificate names may have signed it: asked where many share a name.
+
+        A search goes through all of them, at every level and moment, before it gives up on a copied name. A single one
+        is tried by the search itself, once, and asking first would only make a good card wait twice.
+        """
+        named = self._issuers.get(_issuer_name(certificate), [])
+        return len(named) == 1 or any(_signed(certificate, issuer) for issuer in named)
 
     def _other_moments(self, certificate: x509.Certificate, preferred: int, first: int, last: int) -> list[int]:
         """Moments worth a try when an issuer is out of date at the preferred one: what comes next, then what was last.

@@ -103,7 +103,7 @@ class TestCost:
         monkeypatch.setattr(trust_store, "_verify", counted)
         return moments
 
-    def test_a_copied_name_begins_no_search(self, searches: list[int]) -> None:
+    def test_a_copied_name_that_one_issuer_has_is_searched_for_at_two_moments(self, searches: list[int]) -> None:
         roots = [Authority.root(f"Root {number}", since=SINCE + number * DAY) for number in range(20)]
         gone = Authority.root("Gone", until=NOW - DAY)
         store = TrustStore(1, [each.certificate for each in (*roots, gone)])
@@ -111,6 +111,16 @@ class TestCost:
             liar = Authority(card_key(KeyAlgorithm.P256, 1), copied.certificate)
             proof = prove(liar.issue(card_key(KeyAlgorithm.P256), since=SINCE - 9 * DAY))
             assert reason_of(proof, store) is Reason.UNTRUSTED_ISSUER
+            assert len(searches) <= 4, "two policies, now and when that issuer was valid"
+            searches.clear()
+
+    def test_a_copied_name_that_several_issuers_share_begins_no_search(self, searches: list[int]) -> None:
+        roots = [Authority.root(f"Root {number}") for number in range(3)]
+        key = ec.generate_private_key(ec.SECP256R1())
+        crossed = [root.subordinate("Issuer", key=key) for root in roots]
+        store = TrustStore(1, [each.certificate for each in roots], [each.certificate for each in crossed])
+        liar = Authority(card_key(KeyAlgorithm.P256, 1), crossed[0].certificate)
+        assert reason_of(prove(liar.issue(card_key(KeyAlgorithm.P256))), store) is Reason.UNTRUSTED_ISSUER
         assert searches == []
 
     def test_what_an_issuer_did_sign_is_searched_within_a_bound(self, searches: list[int]) -> None:
