@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from validator.certificates import credential_id
-from validator.model import KeyAlgorithm, KnownCard
+from validator.model import CardProof, Identity, KeyAlgorithm, KnownCard, Reason, Refusal
 
 log = structlog.get_logger()
 
@@ -158,6 +158,14 @@ class KnownCardStore:
             if self._records.pop(block_id, None) is None:
                 return
         self._jobs.put(lambda connection: _drop(connection, block_id))
+
+    def learn(self, proof: CardProof, verdict: Identity | Refusal) -> None:
+        """Keep the verdict on a new card; drop one that the card could not sign for: its next tap reads it whole."""
+        if isinstance(verdict, Identity):
+            if not proof.cached:
+                self.remember(proof.block_id, verdict.known)
+        elif proof.cached and verdict.reason is Reason.WRONG_SIGNATURE:
+            self.forget(proof.block_id)
 
     def adopt(self, trust_version: int) -> None:
         """A trust list was installed: drop what was judged under another."""

@@ -126,6 +126,10 @@ class KnownCard:
 #: Finds a known card by the SHA-256 of the first block of its certificate object; None where it was never seen.
 KnownCards = Callable[[bytes], KnownCard | None]
 
+#: Is told what a card will be judged by, its certificate (DER) or the verdict that was kept of it, and returns at once:
+#: while the card computes its signature, what needs no signature can be looked up.
+LookAhead = Callable[[bytes | KnownCard], None]
+
 
 @dataclass(frozen=True, slots=True)
 class CardProof:
@@ -138,8 +142,7 @@ class CardProof:
         signature: What came back; DER ``ECDSA-Sig-Value`` or RSA octets.
         algorithm: The algorithm the profile asked for.
         block_id: SHA-256 of the first block of the certificate object: the cache key.
-        certificate: The whole certificate, DER, where it was read; None on a cache hit.
-        known: The cached verdict, on a cache hit.
+        shown: What it is to be judged by: the whole certificate, DER, or the verdict that was kept of it.
     """
 
     profile: str
@@ -148,8 +151,12 @@ class CardProof:
     signature: bytes
     algorithm: KeyAlgorithm
     block_id: bytes
-    certificate: bytes | None
-    known: KnownCard | None
+    shown: bytes | KnownCard
+
+    @property
+    def cached(self) -> bool:
+        """Whether a kept verdict stands for the certificate."""
+        return isinstance(self.shown, KnownCard)
 
 
 @dataclass(frozen=True, slots=True)

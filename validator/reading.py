@@ -121,14 +121,14 @@ async def _read(medium: Medium, issuers: TrustStore, cards: KnownCardStore, at: 
     proof: CardProof | None = None
     who: Identity | Refusal
     try:
-        profile = piv.authenticate(challenge, cards.find)
+        profile = piv.authenticate(challenge, cards.find, lambda _shown: None)
         proof = await medium.converse(lambda transceive: drive(profile, transceive, traffic))
-        who = trust.judge(proof, issuers, _nobody, at)
+        who = trust.judge(proof, trust.vouch(proof.shown, issuers, at), _nobody, at)
     except ProfileError as error:
         who = Refusal(error.reason)
     total_s = time.perf_counter() - medium.found_s
-    if proof is not None and isinstance(who, Identity) and not who.cached:
-        cards.remember(proof.block_id, who.known)
+    if proof is not None:
+        cards.learn(proof, who)
     believed = isinstance(who, Identity) and not who.early
     return Reading(
         profile=None if proof is None else proof.profile,
@@ -136,7 +136,7 @@ async def _read(medium: Medium, issuers: TrustStore, cards: KnownCardStore, at: 
         credential_id=None if who.credential_id is None else who.credential_id.hex(),
         verdict=AUTHENTIC if believed else _reason(who).name,
         key=None if proof is None else proof.algorithm.value,
-        cached=proof is not None and proof.known is not None,
+        cached=proof is not None and proof.cached,
         traffic=traffic,
         total_ms=total_s * 1000,
         card_ms=medium.card_s * 1000,

@@ -5,13 +5,14 @@ import gc
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
 
 from hardware.gate import Gate, Signal
 from hardware.medium import Medium, Reader, ReaderError, Technology
-from validator import decision, entitlement, trust
+from validator import decision, entitlement
 from validator.clock import SystemClock
 from validator.decision import Facts
 from validator.dialogue import Profile, Traffic
@@ -21,7 +22,8 @@ from validator.known_cards import KnownCardStore
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
-from validator.model import Assurance, CardProof, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
+from validator.lookahead import TapLookAhead
+from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
 from validator.presentation import Examiner, Presented, Stopwatch
 from validator.profiles import piv
 from validator.supervision import Progress
@@ -122,6 +124,7 @@ class Station:
     on_ready: Callable[[], None] = field(default=lambda: None)
     _shown_s: float = float("-inf")
     _ready: bool = False
+    _ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look-ahead"))
 
     async def run(self) -> None:
         """Serve taps until cancelled; a failing reader shows FAULT and is opened again and again."""
@@ -143,6 +146,7 @@ class Station:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, REOPEN_LONGEST_S)
         finally:
+            self._ahead.shutdown(wait=False, cancel_futures=True)
             await self.reader.close()
             await self.gate.close()
 
@@ -189,11 +193,14 @@ class Station:
     async def _tap(self, medium: Medium) -> Medium:
         """Serve one tap, and return the medium as it was last activated."""
         at, lists, watch = self.clock.now(), self.lists, Stopwatch(medium)
-        seen = await self._examiner(lists, at).examine(medium, watch)
+        ahead = TapLookAhead(lists, at, self._ahead)
+        seen = await self._examiner(ahead, at).examine(medium, watch)
         who = seen.who
         self.progress.moved(JOURNAL, time.monotonic())
         try:
-            recorded = await self.journal.settle(who.credential_id, lambda uses: self._decide(who, lists, at, uses))
+            recorded = await self.journal.settle(
+                who.credential_id, lambda uses: self._decide(who, lists, at, uses, ahead)
+            )
         finally:
             # A journal that fails is a fault for the lamp; only one that hangs starves the watchdog.
             self.progress.rests(JOURNAL)
@@ -213,7 +220,8 @@ class Station:
         except JournalError as error:
             log.warning("tap.not_ratified", seq=recorded.seq, why=str(error))
         finally:
-            self._keep_verdict(seen)
+            if seen.proof is not None:
+                self.cards.learn(seen.proof, seen.who)
             technology = seen.medium.target.technology
             self.on_tap(
                 TapReport(recorded.seq, tap, _signal(tap), ratified, technology, seen.traffic, card_ms, watch.stages_ms)
@@ -221,40 +229,27 @@ class Station:
         if tap.reason is Reason.PRESENT_AGAIN:
             await asyncio.sleep(HOLD_OFF_S)
 
-    def _keep_verdict(self, seen: Presented) -> None:
-        """Remember a new card; forget a verdict that the card could not sign for: its next tap reads it whole."""
-        if seen.proof is None:
-            return
-        if isinstance(seen.who, Identity):
-            if not seen.who.cached:
-                self.cards.remember(seen.proof.block_id, seen.who.known)
-        elif seen.proof.known is not None and seen.who.reason is Reason.WRONG_SIGNATURE:
-            self.cards.forget(seen.proof.block_id)
-
-    def _examiner(self, lists: InstalledLists, at: Instant) -> Examiner:
+    def _examiner(self, ahead: TapLookAhead, at: Instant) -> Examiner:
         where = self.where
         # The challenge names device, place and lane: a signature made here is worthless at any other gate.
         name = f"{self.journal.device}/{where.place}/{where.lane}"
 
         def ask() -> Profile:
             challenge = piv.challenge_message(name, at.wall_ms, secrets.token_bytes(32))
-            return piv.authenticate(challenge, self.cards.find)
+            return piv.authenticate(challenge, self.cards.find, ahead.begin)
 
-        def judge(proof: CardProof) -> Identity | Refusal:
-            if lists.trust is None:
-                return Refusal(Reason.TRUST_LIST_STALE, proof.profile)
-            return trust.judge(proof, lists.trust, lists.denied, at)
+        return Examiner(self.reader, ask, ahead.judge, where.tap_limit_s)
 
-        return Examiner(self.reader, ask, judge, where.tap_limit_s)
-
-    def _decide(self, who: Identity | Refusal, lists: InstalledLists, at: Instant, uses: Sequence[Use]) -> Tap:
+    def _decide(
+        self, who: Identity | Refusal, lists: InstalledLists, at: Instant, uses: Sequence[Use], ahead: TapLookAhead
+    ) -> Tap:
         """Decide inside the journal's transaction: own uses cannot change between this look and the commit."""
         right = None
         if isinstance(who, Identity):
             epoch, seq = lists.horizon(self.journal.device)
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
             horizon = seq if epoch == self.journal.epoch and seq <= self.journal.head else 0
-            right = entitlement.assess(lists.products(who.credential_id), uses, horizon, self.where.place, at)
+            right = entitlement.assess(ahead.products(who.credential_id), uses, horizon, self.where.place, at)
         grace_s = self.where.grace_s
         verdict = decision.decide(
             Facts(

@@ -10,11 +10,13 @@ The order is fixed, so that each reason says something true about the key that i
 4. it is not on the deny list (`REVOKED`);
 5. its dates, and those of its issuers, hold now (`CERTIFICATE_EXPIRED`, `CERTIFICATE_NOT_YET_VALID`).
 
-A known card enters at 2 and skips 3: its chain was judged under the same trust list. Whatever goes wrong on the way is
-a refusal; no exception ever means trust.
+A known card skips the work of 1 and 3: its chain was judged under the same trust list. What 1 and 3 say does not depend
+on the signature, so that it is found out while the card computes it (`vouch`), and given out in this order (`judge`).
+Whatever goes wrong on the way is a refusal; no exception ever means trust.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -47,12 +49,50 @@ _CHALLENGE_HASH: dict[KeyAlgorithm, type[hashes.HashAlgorithm]] = {
 }
 
 
-def judge(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool], at: Instant) -> Identity | Refusal:
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What the issuers in force say of a key, before anybody has signed with it: it may be a copied certificate's.
+
+    Attributes:
+        key: The key that must have signed the challenge.
+        algorithm: What it is.
+        credential_id: Names it.
+        verdict: What vouches for it, or the one reason why nothing does.
+    """
+
+    key: CardKey
+    algorithm: KeyAlgorithm
+    credential_id: bytes
+    verdict: KnownCard | Reason
+
+
+def vouch(shown: bytes | KnownCard, store: TrustStore, at: Instant) -> Vouched | Reason:
+    """Judge what needs no signature: steps 1 and 3, for `judge` to give out once the signature of step 2 holds.
+
+    Args:
+        shown: The card's certificate, DER; or the verdict that was kept of it.
+        store: Issuers in force. A verdict that was reached under another version is not believed: present again.
+        at: Now.
+
+    Returns:
+        What vouches for the key, or the one reason why there is no key to verify with.
+    """
+    try:
+        return _recognised(shown, store) if isinstance(shown, KnownCard) else _searched(shown, store, at)
+    except KeyUnsupportedError:
+        return Reason.UNSUPPORTED_KEY
+    except CertificateError:
+        return Reason.MALFORMED_ANSWER
+
+
+def judge(
+    proof: CardProof, vouched: Vouched | Reason, denied: Callable[[bytes], bool], at: Instant
+) -> Identity | Refusal:
     """Judge what a card showed.
 
     Args:
         proof: The proof, with a whole certificate or with a known card.
-        store: Issuers in force. A known card that was judged under another version is not believed: present again.
+        vouched: What `vouch` said of that certificate or card.
         denied: Whether a credential id is on the deny list.
         at: Now.
 
@@ -61,79 +101,66 @@ def judge(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool], 
         is `early` where the certificate is not yet valid by a clock that is not synchronised: it may lag, so that this
         is not held against the card.
     """
-    try:
-        known = _recognised(proof, proof.known, store) if proof.known is not None else _vouched(proof, store, at)
-    except _RefusedError as refused:
-        return Refusal(refused.reason, proof.profile, refused.credential_id)
-    return _judge_standing(proof, known, denied, at)
+    if isinstance(vouched, Reason):
+        return Refusal(vouched, proof.profile)
+    if not _signed(proof, vouched):
+        return Refusal(Reason.WRONG_SIGNATURE, proof.profile)
+    if isinstance(vouched.verdict, Reason):
+        return Refusal(vouched.verdict, proof.profile, vouched.credential_id)
+    return _judge_standing(proof, vouched.verdict, denied, at)
 
 
-class _RefusedError(Exception):
-    """Why a proof is not believed; it names a credential only after the holder of its key has signed."""
-
-    def __init__(self, reason: Reason, credential: bytes | None = None) -> None:
-        super().__init__(reason.name)
-        self.reason = reason
-        self.credential_id = credential
-
-
-def _recognised(proof: CardProof, known: KnownCard, store: TrustStore) -> KnownCard:
-    """Step 2 for a known card."""
+def _recognised(known: KnownCard, store: TrustStore) -> Vouched | Reason:
     if known.trust_version != store.version:
-        raise _RefusedError(Reason.PRESENT_AGAIN)
+        return Reason.PRESENT_AGAIN
     try:
-        signed = _signed(proof, load_key(known.spki), known.algorithm)
+        return Vouched(load_key(known.spki), known.algorithm, known.credential_id, known)
     except CertificateError:
-        raise _RefusedError(Reason.UNSUPPORTED_KEY) from None
-    if not signed:
-        raise _RefusedError(Reason.WRONG_SIGNATURE)
-    return known
+        return Reason.UNSUPPORTED_KEY
 
 
-def _vouched(proof: CardProof, store: TrustStore, at: Instant) -> KnownCard:
-    """Steps 1 to 3 for a card that was not known."""
-    certificate, key, algorithm = _read(proof)
-    if not _signed(proof, key, algorithm):
-        raise _RefusedError(Reason.WRONG_SIGNATURE)
+def _searched(der: bytes, store: TrustStore, at: Instant) -> Vouched:
+    certificate, key, algorithm = _read(der)
     spki = spki_of(key)
     credential = credential_id(spki)
+    verdict: KnownCard | Reason
     try:
         chain = store.chain(certificate, at.wall_s)
     except UntrustedIssuerError:
-        raise _RefusedError(Reason.UNTRUSTED_ISSUER, credential) from None
+        verdict = Reason.UNTRUSTED_ISSUER
     except WrongKeyUsageError:
-        raise _RefusedError(Reason.WRONG_KEY_USAGE, credential) from None
+        verdict = Reason.WRONG_KEY_USAGE
     except CertificateError:
-        raise _RefusedError(Reason.MALFORMED_ANSWER, credential) from None
-    return KnownCard(
-        credential_id=credential,
-        algorithm=algorithm,
-        spki=spki,
-        not_before=chain.not_before,
-        not_after=chain.not_after,
-        issuer_id=chain.issuer_id,
-        trust_version=store.version,
-    )
+        verdict = Reason.MALFORMED_ANSWER
+    else:
+        verdict = KnownCard(
+            credential_id=credential,
+            algorithm=algorithm,
+            spki=spki,
+            not_before=chain.not_before,
+            not_after=chain.not_after,
+            issuer_id=chain.issuer_id,
+            trust_version=store.version,
+        )
+    return Vouched(key, algorithm, credential, verdict)
 
 
-def _read(proof: CardProof) -> tuple[x509.Certificate, CardKey, KeyAlgorithm]:
-    """Step 1."""
-    if proof.certificate is None:
-        raise _RefusedError(Reason.MALFORMED_ANSWER)
-    try:
-        certificate = load_certificate(proof.certificate)
-        key = certificate_key(certificate)
-        algorithm = key_algorithm(key)
-    except KeyUnsupportedError:
-        raise _RefusedError(Reason.UNSUPPORTED_KEY) from None
-    except CertificateError:
-        raise _RefusedError(Reason.MALFORMED_ANSWER) from None
+def _read(der: bytes) -> tuple[x509.Certificate, CardKey, KeyAlgorithm]:
+    """Step 1.
+
+    Raises:
+        KeyUnsupportedError: The key, or the signature on the certificate, is of a kind that we do not accept.
+        CertificateError: The certificate cannot be read.
+    """
+    certificate = load_certificate(der)
+    key = certificate_key(certificate)
+    algorithm = key_algorithm(key)
     try:
         acceptable = isinstance(certificate.signature_hash_algorithm, _SIGNATURE_HASHES)
     except HOSTILE:  # an algorithm that cryptography cannot name
         acceptable = False
     if not acceptable:
-        raise _RefusedError(Reason.UNSUPPORTED_KEY)
+        raise KeyUnsupportedError("a certificate whose signature is of a kind that is not accepted")
     return certificate, key, algorithm
 
 
@@ -153,16 +180,16 @@ def _judge_standing(
         profile=proof.profile,
         assurance=proof.assurance,
         known=known,
-        cached=proof.known is not None,
+        cached=proof.cached,
         early=early,
     )
 
 
-def _signed(proof: CardProof, key: CardKey, algorithm: KeyAlgorithm) -> bool:
-    """Whether `key` signed the challenge, with the algorithm that it calls for and no other."""
-    if proof.algorithm is not algorithm:
+def _signed(proof: CardProof, vouched: Vouched) -> bool:
+    """Step 2: whether the key signed the challenge, with the algorithm that it calls for and no other."""
+    if proof.algorithm is not vouched.algorithm:
         return False
-    digest = _CHALLENGE_HASH[algorithm]()
+    key, digest = vouched.key, _CHALLENGE_HASH[vouched.algorithm]()
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(proof.signature, proof.challenge, ec.ECDSA(digest))

@@ -42,7 +42,7 @@ def air_cards(visit: Visit, *, timed: bool) -> list[AirCard]:
 def answers_needed(chip: Chip) -> int:
     """Count the APDUs that a gate needs of a PIV card that it has never seen."""
     chip.reset()
-    profile = piv.authenticate(b"count", _nobody)
+    profile = piv.authenticate(b"count", _nobody, lambda _shown: None)
     command, answers = next(profile), 0
     while True:
         response = chip.process(bytes(command)).response

@@ -13,6 +13,7 @@ from tests.validator.authority import (
     card_key,
     seconds,
 )
+from validator import trust
 from validator.model import (
     Assurance,
     CardProof,
@@ -23,7 +24,6 @@ from validator.model import (
     Reason,
     Refusal,
 )
-from validator.trust import judge
 from validator.trust_store import TrustStore
 
 MESSAGE = b"a challenge that is fresh in every test that matters"
@@ -53,9 +53,13 @@ def prove(
         signature=sign(card_key(algorithm)) if signature is None else signature,
         algorithm=algorithm,
         block_id=bytes(32),
-        certificate=certificate,
-        known=None,
+        shown=certificate,
     )
+
+
+def judge(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool], at: Instant) -> Identity | Refusal:
+    """Vouch and judge in one go."""
+    return trust.judge(proof, trust.vouch(proof.shown, store, at), denied, at)
 
 
 def believed(verdict: Identity | Refusal) -> Identity:
@@ -66,7 +70,7 @@ def believed(verdict: Identity | Refusal) -> Identity:
 def again(proof: CardProof, store: TrustStore, at: Instant | None = None) -> CardProof:
     """The same card at its next tap, with the verdict of the first in the cache."""
     known = believed(judge(proof, store, nobody, at or instant())).known
-    return replace(proof, certificate=None, known=known)
+    return replace(proof, shown=known)
 
 
 def reason_of(

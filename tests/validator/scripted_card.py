@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from hardware.apdu import ResponseApdu
 from tests.validator.authority import CardPrivateKey
-from validator.model import CardProof, KnownCards
+from validator.model import CardProof, KnownCard, KnownCards
 from validator.profiles.piv import authenticate
 
 APT = bytes.fromhex("61114F0BA0000003080000100001007907") + bytes.fromhex("4F05A000000308")
+GENERAL_AUTHENTICATE = 0x87
 SELECT = bytes.fromhex("00A4040009A0000003080000100000")
 GET_CERTIFICATE = bytes.fromhex("00CB3FFF055C035FC10100")
 P1 = {"secp256r1": 0x11, "secp384r1": 0x14, 2048: 0x07, 3072: 0x05}
@@ -79,15 +80,19 @@ class ScriptedCard:
 
 
 def run(process: Callable[[bytes], bytes], challenge: bytes, known: KnownCards) -> CardProof:
-    """Replay a card through the profile's `send`, as octets."""
-    dialogue = authenticate(challenge, known)
+    """Replay a card through the profile's `send`; what it is judged by is announced before it is asked to sign."""
+    seen: list[bytes | KnownCard] = []
+    dialogue = authenticate(challenge, known, seen.append)
     command = next(dialogue)
     while True:
+        asked_to_sign = command.ins == GENERAL_AUTHENTICATE
+        assert bool(seen) >= asked_to_sign
         answer = ResponseApdu.from_bytes(process(bytes(command)))
         try:
             command = dialogue.send(answer)
         except StopIteration as done:
             proof: CardProof = done.value
+            assert proof.shown == seen[-1]
             return proof
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from validator import known_cards
 from validator.certificates import credential_id
 from validator.known_cards import KnownCardsError, KnownCardStore
-from validator.model import KeyAlgorithm, KnownCard
+from validator.model import Assurance, CardProof, Identity, KeyAlgorithm, KnownCard, Reason, Refusal
 
 LIMIT = 4
 
@@ -34,6 +34,14 @@ def card(number: int, trust_version: int = 1) -> KnownCard:
         issuer_id=(number % 2).to_bytes(16),
         trust_version=trust_version,
     )
+
+
+def proof_of(shown: bytes | KnownCard) -> CardProof:
+    return CardProof("piv", Assurance.CHIP, b"", b"", KeyAlgorithm.P256, block(1), shown)
+
+
+def identity_of(known: KnownCard) -> Identity:
+    return Identity(known.credential_id, "piv", Assurance.CHIP, known, cached=False)
 
 
 @pytest.fixture
@@ -73,6 +81,21 @@ class TestStore:
         again = KnownCardStore.open(path, 1)
         assert (again.find(block(1)), again.find(block(2))) == (None, card(2))
         again.close()
+
+    def test_it_learns_what_judging_taught(self) -> None:
+        """A new card is kept; a kept verdict stays when it held, and goes when the card could not sign for it."""
+        store = KnownCardStore.in_memory(1)
+        wrong = Refusal(Reason.WRONG_SIGNATURE, "piv")
+        store.learn(proof_of(b"certificate"), wrong)
+        assert store.find(block(1)) is None
+        store.learn(proof_of(b"certificate"), identity_of(card(1)))
+        assert store.find(block(1)) == card(1)
+        for verdict in (identity_of(card(1)), Refusal(Reason.REVOKED, "piv", card(1).credential_id)):
+            store.learn(proof_of(card(1)), verdict)
+            assert store.find(block(1)) == card(1)
+        store.learn(proof_of(card(1)), wrong)
+        assert store.find(block(1)) is None
+        store.close()
 
     def test_a_new_trust_list_drops_what_was_judged_under_another(self, path: Path) -> None:
         store = KnownCardStore.open(path, 1)

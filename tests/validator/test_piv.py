@@ -83,7 +83,7 @@ class TestKnownCard:
     ) -> None:
         proof = tap_known(card_of(authority, algorithm), algorithm)
         assert (proof.profile, proof.assurance, proof.challenge) == ("piv", Assurance.CHIP, MESSAGE)
-        assert (proof.algorithm, proof.certificate, proof.known) == (algorithm, None, known_card(algorithm))
+        assert (proof.algorithm, proof.cached, proof.shown) == (algorithm, True, known_card(algorithm))
 
     def test_the_cache_is_asked_for_the_digest_of_the_first_block_alone(self, authority: Authority) -> None:
         card = card_of(authority, KeyAlgorithm.P256, block=255)
@@ -101,7 +101,7 @@ class TestKnownCard:
         certificate = authority.issue(key)
         card = ScriptedCard(key, container(certificate))
         proof = tap_known(card, KeyAlgorithm.P384)
-        assert (proof.certificate, proof.known, proof.algorithm) == (certificate, None, KeyAlgorithm.P256)
+        assert (proof.shown, proof.cached, proof.algorithm) == (certificate, False, KeyAlgorithm.P256)
         assert proof.block_id == hashlib.sha256(card.object[:256]).digest()
         assert [command[1] for command in card.log] == [0xA4, 0xCB, 0x87, 0xCB, 0xC0, 0x87]
 
@@ -117,7 +117,7 @@ class TestStranger:
         certificate = authority.issue(key)
         card = ScriptedCard(key, container(certificate, compress=compress), block)
         proof = run(card.process, MESSAGE, stranger)
-        assert (proof.certificate, proof.known, proof.algorithm) == (certificate, None, algorithm)
+        assert (proof.shown, proof.cached, proof.algorithm) == (certificate, False, algorithm)
         assert proof.block_id == hashlib.sha256(card.object[:block]).digest()
 
     @pytest.mark.parametrize("block", [1, 8, 127])
@@ -140,7 +140,7 @@ class TestStranger:
         certificate = authority.issue(key)
         parts = {"70": tlv("70", certificate), "71": tlv("71", b"\0"), "FE": tlv("FE", b""), "72": tlv("72", bytes(3))}
         card = ScriptedCard(key, tlv("53", b"".join(parts[tag] for tag in order.split())))
-        assert run(card.process, MESSAGE, stranger).certificate == certificate
+        assert run(card.process, MESSAGE, stranger).shown == certificate
 
     @pytest.mark.parametrize(
         ("inside", "why"),
@@ -254,7 +254,7 @@ class TestRefusals:
         def process(command: bytes) -> bytes:
             return bytes.fromhex(apt) if command == SELECT else card.process(command)
 
-        assert run(process, MESSAGE, stranger).certificate is not None
+        assert run(process, MESSAGE, stranger).shown is not None
 
 
 ANSWER = st.one_of(

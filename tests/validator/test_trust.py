@@ -25,7 +25,7 @@ from tests.validator.authority import (
     seconds,
     usage,
 )
-from tests.validator.judging import MESSAGE, again, believed, instant, nobody, prove, reason_of, sign
+from tests.validator.judging import MESSAGE, again, believed, instant, judge, nobody, prove, reason_of, sign
 from validator.certificates import credential_id, spki_of
 from validator.model import (
     Assurance,
@@ -33,7 +33,6 @@ from validator.model import (
     Reason,
     Refusal,
 )
-from validator.trust import judge
 from validator.trust_store import TrustStore
 
 ALL = pytest.mark.parametrize("algorithm", list(KeyAlgorithm))

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from tests.validator.authority import (
     Authority,
 )
-from tests.validator.judging import instant, nobody, prove, reason_of
+from tests.validator.judging import instant, judge, nobody, prove, reason_of
 from validator.model import (
     Identity,
     KeyAlgorithm,
     Reason,
     Refusal,
 )
-from validator.trust import judge
 from validator.trust_store import TrustStore
 
 

@@ -24,12 +24,11 @@ from tests.validator.authority import (
     for_issuers,
     name,
 )
-from tests.validator.judging import again, believed, instant, nobody, prove, reason_of
+from tests.validator.judging import again, believed, instant, judge, nobody, prove, reason_of
 from validator import trust_store
 from validator.lists.errors import ListError
 from validator.lists.trust_list import MAX_PER_SUBJECT, encode_trust_list, parse_trust_list
 from validator.model import ClockConfidence, KeyAlgorithm, Reason
-from validator.trust import judge
 from validator.trust_store import MAX_MOMENTS, TrustStore
 
 HALF = DAY / 2

@@ -14,15 +14,15 @@ from tests.validator.authority import (
     Authority,
     card_key,
 )
-from tests.validator.judging import again, believed, instant, nobody, prove, reason_of, sign
+from tests.validator.judging import again, believed, instant, judge, nobody, prove, reason_of, sign
 from validator.certificates import credential_id, spki_of
 from validator.model import (
     ClockConfidence,
     KeyAlgorithm,
+    KnownCard,
     Reason,
     Refusal,
 )
-from validator.trust import judge
 from validator.trust_store import TrustStore
 
 ALL = pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
@@ -177,9 +177,9 @@ class TestKnownCard:
 
     def test_a_verdict_with_a_rotten_key_is_refused(self, authority: Authority, store: TrustStore) -> None:
         proof = again(prove(authority.issue(card_key(KeyAlgorithm.P256))), store)
-        assert proof.known is not None
-        rotten = replace(proof, known=replace(proof.known, spki=proof.known.spki[:-1]))
+        assert isinstance(proof.shown, KnownCard)
+        rotten = replace(proof, shown=replace(proof.shown, spki=proof.shown.spki[:-1]))
         assert reason_of(rotten, store) is Reason.UNSUPPORTED_KEY
 
     def test_a_proof_of_nothing(self, store: TrustStore) -> None:
-        assert reason_of(replace(prove(b""), certificate=None), store) is Reason.MALFORMED_ANSWER
+        assert reason_of(prove(b""), store) is Reason.MALFORMED_ANSWER

@@ -33,7 +33,7 @@ from validator.certificates import (
     key_algorithm,
     load_certificate,
 )
-from validator.model import Assurance, CardProof, KeyAlgorithm, KnownCards
+from validator.model import Assurance, CardProof, KeyAlgorithm, KnownCards, LookAhead
 from validator.profiles.errors import CardMalformed, CardRefused, KeyUnsupported, WrongFamily
 
 NAME = "piv"
@@ -85,12 +85,13 @@ def challenge_message(gate: str, wall_ms: int, nonce: bytes) -> bytes:
     )
 
 
-def authenticate(challenge: bytes, known: KnownCards) -> _Collect:
+def authenticate(challenge: bytes, known: KnownCards, begin: LookAhead) -> _Collect:
     """Talk to one card until it has proved possession of its card authentication key, or failed to.
 
     Args:
         challenge: The message to sign, fresh for this attempt (see `challenge_message`).
         known: Finds a card that was judged before, under the lists now in force.
+        begin: Told of the certificate, or of the known card, before the card is asked to sign.
 
     Returns:
         What the card showed. Nothing in it is verified here.
@@ -99,12 +100,12 @@ def authenticate(challenge: bytes, known: KnownCards) -> _Collect:
         ProfileError: Whatever else the card says; each subclass names the reason that is recorded.
     """
     try:
-        return (yield from _collect(challenge, known))
+        return (yield from _collect(challenge, known, begin))
     except (ApduError, TlvError) as error:
         raise CardMalformed(str(error)) from None
 
 
-def _collect(challenge: bytes, known: KnownCards) -> _Collect:
+def _collect(challenge: bytes, known: KnownCards, begin: LookAhead) -> _Collect:
     selected = yield from exchange(_SELECT)
     if not selected.ok:
         raise WrongFamily(f"no PIV application: {selected.sw:04X}")
@@ -112,17 +113,19 @@ def _collect(challenge: bytes, known: KnownCards) -> _Collect:
     block_id = hashlib.sha256(first.data).digest()
     found = known(block_id)
     if found is not None:
+        begin(found)
         try:
             signature = yield from _challenge(challenge, found.algorithm)
         except CardRefused:
             first = yield from _first_block()
             block_id = hashlib.sha256(first.data).digest()
         else:
-            return CardProof(NAME, Assurance.CHIP, challenge, signature, found.algorithm, block_id, None, found)
+            return CardProof(NAME, Assurance.CHIP, challenge, signature, found.algorithm, block_id, found)
     certificate = yield from _read_certificate(first)
     algorithm = _algorithm_of(certificate)
+    begin(certificate)
     signature = yield from _challenge(challenge, algorithm)
-    return CardProof(NAME, Assurance.CHIP, challenge, signature, algorithm, block_id, certificate, None)
+    return CardProof(NAME, Assurance.CHIP, challenge, signature, algorithm, block_id, certificate)
 
 
 def _first_block() -> ApduExchange:
