@@ -86,6 +86,7 @@ async def test_an_entry_that_is_damaged_holds_no_other_back(mosquitto: Depot) ->
     mosquitto.register()
     async with running(ingest.run(mosquitto.ingest_options()), uplink.run(mosquitto.uplink_options())):
         await until(lambda: mosquitto.books().to_dict()["taps"] == 199)
+        await until(lambda: mosquitto.cursor() >= 29)
     assert mosquitto.cursor() == 29
     assert mosquitto.books().devices[0].chain.missing == [(30, 30)]
 
@@ -104,6 +105,7 @@ async def test_an_entry_that_no_message_can_carry_is_named_and_holds_no_other_ba
             await until(lambda: mosquitto.books().to_dict()["taps"] == 200 - len(damaged))
             mosquitto.journal.fill(1)
             await until(lambda: mosquitto.books().to_dict()["taps"] == 201 - len(damaged))
+            await until(lambda: mosquitto.cursor() >= damaged[0] - 1)
     assert mosquitto.cursor() == damaged[0] - 1
     assert mosquitto.books().devices[0].chain.missing == [(damaged[0], damaged[-1])]
     assert mosquitto.books().rejected == {}
