@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from backend_sync import config as office_file
+from backend_sync import enrolling
 from backend_sync import ingest as ingesting
 from backend_sync import reconcile as reconciling
 from backend_sync import uplink as uplinking
@@ -43,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(publish, name="publish")
+app.add_typer(enrolling.app, name="enrol")
 
 GateOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
 DEFAULT_GATE = Path("/etc/pilet/gate.toml")
@@ -50,6 +52,7 @@ WORK = "work"
 WORK_DEADLINE_S = 30.0
 
 EXITS: dict[type[Exception], int] = {
+    **enrolling.EXITS,
     ConfigError: os.EX_CONFIG,
     WireError: os.EX_CONFIG,
     InputMissing: os.EX_NOINPUT,

@@ -7,6 +7,7 @@ version is the system's; one process writes often (ingest), others (sales) wait 
 """
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -98,7 +99,7 @@ class Ledger:
             with ledger.reading() as connection:
                 current = schema.is_current(connection)
             if not current:
-                with ledger._writing() as connection:
+                with ledger.writing() as connection:
                     ledger.begun = schema.migrate(connection, create=create or in_memory)
         except schema.NotALedger as error:
             ledger.close()
@@ -136,7 +137,7 @@ class Ledger:
             LedgerUnavailable: Try again later.
         """
         raw = public_key.public_bytes_raw()
-        with self._writing() as connection:
+        with self.writing() as connection:
             known = connection.execute(select(DEVICE.c.public_key).where(DEVICE.c.id == check_device(device))).scalar()
             if known is None:
                 connection.execute(insert(DEVICE), {"id": device, "public_key": raw})
@@ -183,7 +184,7 @@ class Ledger:
         Raises:
             LedgerUnavailable: Nothing was recorded, try again later.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             recording.note_rejections(connection, rejections, received_ms)
             return [recording.record(connection, arrival, received_ms) for arrival in arrivals]
 
@@ -223,7 +224,7 @@ class Ledger:
         for start in range(0, len(new), sales.CHUNK):
             if start:
                 give_way()
-            with self._writing() as connection:
+            with self.writing() as connection:
                 recorded += sales.record_sales(connection, new[start : start + sales.CHUNK])
         return recorded
 
@@ -278,7 +279,12 @@ class Ledger:
             yield connection
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """Write in one transaction, as the only writer.
+
+        Raises:
+            LedgerUnavailable: The database is busy or away; nothing is written.
+        """
         with self._alone(), _unavailable(), self._writer.begin() as connection:
             yield connection
 
@@ -321,7 +327,7 @@ def _unavailable() -> Iterator[None]:
 
 
 def _look_at(path: Path, *, create: bool) -> None:
-    """Refuse what is no ledger before anything is made or locked beside it."""
+    """Refuse what is no ledger before anything is made or locked beside it; make a new one for its owner alone."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))
@@ -332,6 +338,9 @@ def _look_at(path: Path, *, create: bool) -> None:
             ) from None
         if not path.parent.is_dir():
             raise LedgerMissing(f"{path}: its folder is not there; check the path, or make the folder") from None
+        # SQLite would let everybody read it; the log beside it gets the same mode.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         return
     if start not in {b"", _MAGIC}:
         raise LedgerError(f"{path}: this is no ledger but something else; check the path")

@@ -6,6 +6,7 @@
 Each version is first installed into a scratch directory with the very code that a device runs.
 """
 
+import datetime as dt
 import os
 import shutil
 import tempfile
@@ -18,24 +19,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from validator.certificates import CertificateError, load_certificates
+from backend_sync.key_files import one_key
+from backend_sync.publish_errors import InputMissing, PublishError
+from validator.certificates import CardKey, CertificateError, load_certificates
 from validator.lists import directory
 from validator.lists.deny_list import DenyList, encode_deny_list
+from validator.lists.enrolled_list import write_enrolled_file
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.ticket_list import write_ticket_file
 from validator.lists.trust_list import encode_trust_list, parse_trust_list
 from validator.model import Product
 
+__all__ = ["Dates", "InputMissing", "PublishError", "Published", "Publisher", "create_key", "write_public_key"]
+
 _PRIVATE = 0o600
-
-
-class PublishError(Exception):
-    """A list cannot be published, or a key not be written; the message names the file and why."""
-
-
-class InputMissing(PublishError):  # noqa: N818 - names the file that has to be brought
-    """A file that was named cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Published:
 
     Attributes:
         manifest: What it says about itself.
-        entries: How many issuers, credentials or products it holds.
+        entries: How many issuers, credentials, products or keys it holds.
         manifest_path: Its signed manifest.
         payload_path: Its payload.
     """
@@ -79,16 +77,37 @@ class Publisher:
     key: Ed25519PrivateKey
     region: str
 
-    def trust(self, anchors: Iterable[Path], intermediates: Iterable[Path], dates: Dates) -> Published:
-        """Publish a trust list from files of issuer certificates, each one DER certificate or any number in PEM.
+    def trust(
+        self,
+        anchors: Iterable[Path],
+        intermediates: Iterable[Path],
+        dates: Dates,
+        *,
+        pkoc_issuers: Mapping[str, Path] | None = None,
+        sm_signers: Iterable[Path] = (),
+        empty: bool = False,
+    ) -> Published:
+        """Publish a trust list from files of certificates, each one in DER or any number in PEM, and of keys.
+
+        Args:
+            anchors: Certificates of X.509 issuers that are trusted by themselves.
+            intermediates: Certificates of X.509 issuers that lead to an anchor.
+            dates: When it is made, and until when it is fresh.
+            pkoc_issuers: By issuer reference, the key that signs PKOC certificates (one P-256 public key, PEM or DER).
+            sm_signers: Certificates for PIV content signing; one that has ended vouches for nobody and is refused.
+            empty: Whether nobody at all may be on it, for a network whose cards need no issuer.
 
         Raises:
             InputMissing: A file cannot be read.
-            PublishError: A file holds something else, or a certificate that is no issuer's.
+            PublishError: A file holds something else, or somebody who is no issuer; or there is nobody.
         """
-        roots, others = _issuers(anchors), _issuers(intermediates)
-        payload = encode_trust_list(roots, others)
-        return self._publish(ListKind.TRUST, dates, _writer(payload, len({*roots, *others})))
+        roots, others = _certificates(anchors, _rehearse_issuer), _certificates(intermediates, _rehearse_issuer)
+        keys = {reference: _pkoc_issuer(reference, path) for reference, path in (pkoc_issuers or {}).items()}
+        signers = _certificates(sm_signers, lambda one, where: _rehearse_signer(one, where, dates.issued_s))
+        if not (roots or others or keys or signers or empty):
+            raise PublishError("trust list: nobody is on it, so that no issuer's card would be believed")
+        payload = encode_trust_list(roots, others, keys, signers)
+        return self._publish(ListKind.TRUST, dates, _writer(payload, len({*roots, *others, *signers}) + len(keys)))
 
     def deny(self, credential_ids: Iterable[bytes], dates: Dates) -> Published:
         """Publish a deny list from credential ids, 16 bytes each, in any order.
@@ -123,6 +142,21 @@ class Publisher:
         return self._publish(
             ListKind.TICKETS, dates, lambda path: write_ticket_file(path, entries, progress), horizons=horizons
         )
+
+    def enrolled(
+        self, spkis: Iterable[bytes], dates: Dates, progress: Callable[[int], None] = lambda _count: None
+    ) -> Published:
+        """Publish the keys of cards that no issuer vouches for.
+
+        Args:
+            spkis: SubjectPublicKeyInfo of each key, DER, in any order; read once, never held in memory.
+            dates: When it is made, and until when it is fresh.
+            progress: Told the count of keys read so far.
+
+        Raises:
+            PublishError: A key cannot be enrolled.
+        """
+        return self._publish(ListKind.ENROLLED, dates, lambda path: write_enrolled_file(path, spkis, progress))
 
     def _publish(
         self,
@@ -208,14 +242,17 @@ def write_public_key(key: Ed25519PrivateKey, path: Path) -> None:
         raise PublishError(f"{path}: {error.strerror or error}") from error
 
 
-def _issuers(paths: Iterable[Path]) -> list[x509.Certificate]:
-    """Read issuers, and refuse each that no gate would take while it can still be said which file it came from."""
+_Rehearsal = Callable[[x509.Certificate, str], None]
+
+
+def _certificates(paths: Iterable[Path], rehearse: _Rehearsal) -> list[x509.Certificate]:
+    """Read certificates, and refuse each that no gate would take while it can still be said which file it came from."""
     found: list[x509.Certificate] = []
     for path in paths:
         try:
             certificates = load_certificates(path.read_bytes())
             for number, certificate in enumerate(certificates, 1):
-                parse_trust_list(encode_trust_list([certificate], []), f"{path}, certificate {number}")
+                rehearse(certificate, f"{path}, certificate {number}")
         except OSError as error:
             raise InputMissing(f"{path}: {error.strerror or error}") from error
         except CertificateError as error:
@@ -224,6 +261,27 @@ def _issuers(paths: Iterable[Path]) -> list[x509.Certificate]:
             raise PublishError(str(error)) from None
         found += certificates
     return found
+
+
+def _rehearse_issuer(certificate: x509.Certificate, where: str) -> None:
+    parse_trust_list(encode_trust_list([certificate], []), where)
+
+
+def _rehearse_signer(certificate: x509.Certificate, where: str, at_s: int) -> None:
+    parsed = parse_trust_list(encode_trust_list([], [], sm_signers=[certificate]), where)
+    for signer in parsed.sm_signers.values():
+        if signer.not_after < at_s:
+            ended = dt.datetime.fromtimestamp(signer.not_after, dt.UTC)
+            raise ListError(where, f"{signer.name} ended on {ended:%Y-%m-%d}: its cards need new certificates")
+
+
+def _pkoc_issuer(reference: str, path: Path) -> CardKey:
+    key = one_key(path)
+    try:
+        parse_trust_list(encode_trust_list([], [], {reference: key}), path)
+    except ListError as error:
+        raise PublishError(str(error)) from None
+    return key
 
 
 def _writer(content: bytes, entries: int) -> Callable[[Path], int]:

@@ -1,7 +1,8 @@
-"""``backend-sync publish``: what depot staff and jobs type to bring trust, denials and tickets to the gates."""
+"""``backend-sync publish``: what depot staff and jobs type to bring trust, denials, tickets and keys to the gates."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from backend_sync import config as office_file
+from backend_sync.bindings import ended_credential_ids
 from backend_sync.config import OfficeConfig
 from backend_sync.delivery import deliver
-from backend_sync.ledger import Ledger
+from backend_sync.key_files import enrolled_keys
+from backend_sync.ledger import Ledger, LedgerMissing
 from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError
 from backend_sync.sales import Sale
 from validator import config as gate_file
@@ -101,16 +104,34 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @publish.command("trust")
 def publish_trust(
-    anchors: Annotated[list[Path], typer.Argument(help="Root certificates, PEM or DER.")],
+    anchors: Annotated[list[Path] | None, typer.Argument(help="Root certificates, PEM or DER.")] = None,
     config: OfficeOption = DEFAULT_OFFICE,
     intermediate: Annotated[list[Path] | None, typer.Option(help="Certificates that lead to a root.")] = None,
+    pkoc_issuer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REFERENCE=KEY",
+            help="A PKOC issuer: its reference of 16 characters, and the file of its public key, PEM or DER.",
+        ),
+    ] = None,
+    sm_signer: Annotated[
+        list[Path] | None, typer.Option(help="Certificates for PIV content signing: they vouch for secure messaging.")
+    ] = None,
     *,
+    empty: EmptyOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish the issuers whose cards are believed."""
+    """Publish the issuers whose cards are believed: all of them, each time."""
+    if not (anchors or pkoc_issuer or sm_signer or empty):
+        raise typer.BadParameter(
+            "name root certificates, --pkoc-issuer or --sm-signer; --empty if no issuer's card is to be believed"
+        )
+    pkoc_issuers = _pkoc_issuers(pkoc_issuer or [])
     office = office_file.load(config)
     dates = _dates(office.publisher_section().trust_days)
-    published = _publisher(office).trust(anchors, intermediate or [], dates)
+    published = _publisher(office).trust(
+        anchors or [], intermediate or [], dates, pkoc_issuers=pkoc_issuers, sm_signers=sm_signer or [], empty=empty
+    )
     _tell(published.manifest, published.entries, as_json=as_json)
 
 
@@ -119,10 +140,13 @@ def publish_deny(
     file: Annotated[Path, typer.Argument(help="One credential id a line, 32 hexadecimal digits; # begins a comment.")],
     config: OfficeOption = DEFAULT_OFFICE,
     *,
+    without_ended: Annotated[
+        bool, typer.Option("--without-ended", help="Leave out the cards that ended, as the ledger has them.")
+    ] = False,
     empty: EmptyOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish the credentials that are refused although authentic."""
+    """Publish the credentials that are refused although authentic: the file's, and the cards that ended."""
     office = office_file.load(config)
     dates = _dates(office.publisher_section().deny_days)
     credential_ids = list(_credential_ids(file))
@@ -130,8 +154,13 @@ def publish_deny(
         raise PublishError(
             f"{file}: no credential is named, so that everybody would be let in; --empty if that is meant"
         )
-    published = _publisher(office).deny(credential_ids, dates)
-    _tell(published.manifest, published.entries, as_json=as_json)
+    publisher = _publisher(office)
+    ended = set() if without_ended else _ended(office)
+    published = publisher.deny([*credential_ids, *ended], dates)
+    added = len(ended.difference(credential_ids))
+    _tell(published.manifest, published.entries, as_json=as_json, ended_added=added)
+    if not as_json:
+        Console().print("the cards that ended were left out" if without_ended else f"{added} of them: cards that ended")
 
 
 @publish.command("sales")
@@ -161,9 +190,8 @@ def publish_tickets(
     """Publish what is left of every product, as the ledger has it."""
     office = office_file.load(config)
     publisher, dates = _publisher(office), _dates(office.publisher_section().tickets_days)
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f}"), TimeElapsedColumn())
     with (
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        _counting("products") as count,
         Ledger.open(office.ledger_url) as ledger,
         ledger.snapshot() as tickets,
     ):
@@ -174,13 +202,35 @@ def publish_tickets(
                 f"{office.ledger_url}: nothing was ever sold here, so that nobody would be let in; "
                 "check the path, or --empty if that is meant"
             )
-        task = progress.add_task("products", total=None)
-        published = publisher.tickets(
-            chain(first, products),
-            tickets.horizons(),
-            dates,
-            lambda count: progress.update(task, completed=count),
+        published = publisher.tickets(chain(first, products), tickets.horizons(), dates, count)
+    _tell(published.manifest, published.entries, as_json=as_json)
+
+
+@publish.command("enrolled")
+def publish_enrolled(
+    keys: Annotated[
+        list[Path],
+        typer.Option(
+            help="Public keys: PEM, DER, or CSV with a column public_key in hexadecimal; or a folder of such files."
+        ),
+    ],
+    config: OfficeOption = DEFAULT_OFFICE,
+    *,
+    empty: EmptyOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the keys of cards that no issuer vouches for: all of them, each time."""
+    office = office_file.load(config)
+    publisher, dates = _publisher(office), _dates(office.publisher_section().trust_days)
+    spkis = chain.from_iterable(enrolled_keys(path) for path in keys)
+    first = list(islice(spkis, 1))
+    if not first and not empty:
+        named = ", ".join(str(path) for path in keys)
+        raise PublishError(
+            f"{named}: no key is in it, so that none of its cards would be let in; --empty if that is meant"
         )
+    with _counting("keys") as count:
+        published = publisher.enrolled(chain(first, spkis), dates, count)
     _tell(published.manifest, published.entries, as_json=as_json)
 
 
@@ -215,9 +265,42 @@ def _publisher(office: OfficeConfig) -> Publisher:
     return Publisher(office.resolve(section.out), section.name, office.publisher_key(), office.file.region)
 
 
+def _ended(office: OfficeConfig) -> set[bytes]:
+    """Return the credentials that ended; none where nothing was recorded yet."""
+    try:
+        with Ledger.open(office.ledger_url) as ledger, ledger.reading() as connection:
+            return set(ended_credential_ids(connection))
+    except LedgerMissing as error:
+        Console(stderr=True).print(f"no cards that ended are added: {error}", soft_wrap=True, markup=False)
+        return set()
+
+
 def _dates(days: float) -> Dates:
     now_s = int(time.time())
     return Dates(now_s, now_s + int(days * DAY_S))
+
+
+@contextmanager
+def _counting(what: str) -> Iterator[Callable[[int], None]]:
+    """Show a count on a terminal; yields what it is to be told with."""
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda count: progress.update(task, completed=count)
+
+
+def _pkoc_issuers(options: list[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for option in options:
+        reference, equals, path = option.partition("=")
+        if not (reference and equals and path):
+            raise typer.BadParameter(
+                f"--pkoc-issuer {option!r}: give REFERENCE=KEY, for example ACMETRANSIT00001=acme.pem"
+            )
+        if reference in found:
+            raise typer.BadParameter(f"--pkoc-issuer {reference}: given twice, and a reference names one key")
+        found[reference] = Path(path)
+    return found
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -255,11 +338,11 @@ def _sales(file: Path) -> Iterator[Sale]:
             raise PublishError(f"{file}, line {number}: {error}") from None
 
 
-def _tell(manifest: Manifest, entries: int | None = None, *, as_json: bool) -> None:
+def _tell(manifest: Manifest, entries: int | None = None, *, as_json: bool, **more: int) -> None:
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.not_after_s))
     counted = {} if entries is None else {"entries": entries}
     if as_json:
-        print_json({"kind": manifest.kind.value, "version": manifest.version, "expires": expires} | counted)
+        print_json({"kind": manifest.kind.value, "version": manifest.version, "expires": expires} | counted | more)
     else:
         number = "" if entries is None else f"{entries} entries, "
         Console().print(f"{manifest.kind.value} list, version {manifest.version}, {number}fresh until {expires}")

@@ -1,24 +1,31 @@
-"""``python -m bench [tap] [start]``: runs the benchmarks named, or all."""
+"""``python -m bench [tap] [families] [issuing] [start] [--records N]``: runs the benchmarks named, or all."""
 
+import argparse
 import asyncio
+import functools
 import sys
 
 from rich.console import Console
 
-from bench import start, tap
+from bench import families, issuing, start, tap
 
-BENCHES = {"tap": tap.run, "start": start.run}
+BENCHES = {"tap": tap.run, "families": families.run, "issuing": issuing.run, "start": start.run}
 
 
 def main() -> None:
     """Run what was asked for, print tables, and write ``bench/out``."""
-    names = sys.argv[1:] or list(BENCHES)
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all by default")
+    parser.add_argument("--records", type=int, default=issuing.RECORDS, help="how many cards `issuing` issues")
+    told = parser.parse_args()
+    benches = BENCHES | {"issuing": functools.partial(issuing.run, told.records)}
+    names = told.names or list(BENCHES)
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         sys.exit(f"no benchmark {', '.join(unknown)}: choose from {', '.join(BENCHES)}")
     console = Console(width=120)
     for name in names:
-        asyncio.run(BENCHES[name]()).close(console)
+        asyncio.run(benches[name]()).close(console)
 
 
 if __name__ == "__main__":

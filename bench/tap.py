@@ -31,6 +31,7 @@ from hardware.medium import Technology
 from hardware.virtual.air import AirCard, AirTiming, Field
 from hardware.virtual.chip import Chip
 from hardware.virtual.isodep_target import Reply
+from hardware.virtual.ultralight_aes import UltralightAes
 from validator.model import Product, ProductKind
 
 MODEL = "jcop4-p71"
@@ -90,7 +91,7 @@ async def run(taps: int = 200) -> Report:
         depot = Depot.create(folder, air=air.path, port=1)
         crowds = {"P-256": _cards(issuer, now, taps), "RSA-2048": _rsa_cards(issuer, now, taps)}
         holders = {card.credential_id for cards in crowds.values() for card in cards}
-        depot.sell([(holder, _pass(number, now)) for number, holder in enumerate(sorted(holders), 1)], now)
+        depot.sell([(holder, pass_of(number, now)) for number, holder in enumerate(sorted(holders), 1)], now)
         depot.publish([issuer], [], now)
         gate = Process(
             "validator", ["-m", "validator", "run", "--config", str(depot.gate_toml), "--json"], folder / "gate.log"
@@ -104,11 +105,11 @@ async def run(taps: int = 200) -> Report:
             for state in ("miss", "hit"):
                 samples = await _measure(chips, air, events, f"{algorithm}, {state}", cached=state == "hit")
                 report.figures += _figures(f"{algorithm}, {state}", samples)
-        report.figures += await asyncio.to_thread(_machine, folder, taps)
+        report.figures += await asyncio.to_thread(machine, folder, taps)
     return report
 
 
-def _machine(folder: Path, count: int) -> list[Figure]:
+def machine(folder: Path, count: int) -> list[Figure]:
     """What this machine adds to any program in the same run: waking up late, and making 4 KiB durable."""
     late: list[float] = []
     durable: list[float] = []
@@ -134,14 +135,26 @@ async def _measure(
 ) -> Samples:
     samples = Samples()
     for chip in track(chips, description=label, transient=True, disable=not sys.stderr.isatty()):
-        card = MeasuredCard(chip, Technology.TYPE_A, timing=AirTiming())
-        event = await present(card, air, events)
+        event = await measured(chip, None, air, events, samples)
         if event["reason"] != "VALID" or event["cached"] is not cached:
             raise RuntimeError(f"{label}: a tap ended in {event['reason']}, cached {event['cached']}")
-        samples.add(event, card.tap_floor_s * 1000)
-        air.remove()
-        await asyncio.wait_for(air.polled(), 10)
     return samples
+
+
+async def measured(
+    chip: Chip | UltralightAes,
+    uid: bytes | None,
+    air: Field,
+    events: AsyncIterator[dict[str, Any]],
+    samples: Samples,
+) -> dict[str, Any]:
+    """Tap once, take the card away, and return what the gate reported of it."""
+    card = MeasuredCard(chip, Technology.TYPE_A, uid=uid, timing=AirTiming())
+    event = await present(card, air, events)
+    samples.add(event, card.tap_floor_s * 1000)
+    air.remove()
+    await asyncio.wait_for(air.polled(), 10)
+    return event
 
 
 def _figures(label: str, samples: Samples) -> list[Figure]:
@@ -186,7 +199,7 @@ def _card(key: CardKey, issuer: Issuer, now: dt.datetime) -> Card:
     return Card(key, issuer.issue(key, now - DAY, now + 365 * DAY), Technology.TYPE_A, MODEL)
 
 
-def _pass(number: int, now: dt.datetime) -> Product:
+def pass_of(number: int, now: dt.datetime) -> Product:
     """A period pass that lets its holder tap as often as the bench likes."""
     now_s = int(now.timestamp())
     return Product(

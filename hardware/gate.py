@@ -13,6 +13,7 @@ class Signal(Enum):
     GRANT = "grant"
     DENY = "deny"
     PRESENT_AGAIN = "present_again"
+    ONE_CARD = "one_card"
     FAULT = "fault"
 
 
@@ -43,12 +44,14 @@ class Cue:
     opens: bool = False
 
 
-#: One beep for yes, two low ones for no, a short rising pair for "again", silence and a slow blink for a fault.
+#: One beep for yes, two low ones for no, a short rising pair for "again", three alike for "one card at a time", silence
+#: and a slow blink for a fault.
 CUES: dict[Signal, Cue] = {
     Signal.READY: Cue("amber", "•", 0, ()),
     Signal.GRANT: Cue("green", "▲", 0, (Beep(1760, 120),), opens=True),
     Signal.DENY: Cue("red", "✖", 0, (Beep(330, 180), Beep(0, 60), Beep(330, 180))),
     Signal.PRESENT_AGAIN: Cue("amber", "↻", 4, (Beep(660, 70), Beep(990, 70))),
+    Signal.ONE_CARD: Cue("amber", "1", 2, (Beep(660, 70), Beep(0, 60), Beep(660, 70), Beep(0, 60), Beep(660, 70))),
     Signal.FAULT: Cue("red", "▬", 0.5, ()),
 }
 

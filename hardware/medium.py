@@ -25,11 +25,25 @@ class Target:
         technology: Type A, type B, or contact (PC/SC cannot always tell; it says contact where it cannot).
         uid: UID (type A), PUPI (type B) or empty. Copyable and sometimes random: never an identity.
         historical: Historical bytes of the ATS or ATR, or the application data of the ATQB. A hint at the profile.
+        sak: SAK (type A), or None. A hint at the profile.
+        apdus: Whether it speaks APDUs (ISO-DEP, contact); otherwise `Transceive` carries the frames of a type 2 tag.
     """
 
     technology: Technology
     uid: bytes
     historical: bytes
+    sak: int | None = None
+    apdus: bool = True
+
+    @property
+    def uid_is_random(self) -> bool:
+        """Whether it may change with the field, or is none: ISO/IEC 14443-3 §6.5.4 (08h), and every PUPI may."""
+        if self.technology is Technology.TYPE_B or not self.uid:
+            return True
+        return len(self.uid) == RANDOM_UID_BYTES and self.uid[0] == RANDOM_UID_PREFIX
+
+
+RANDOM_UID_PREFIX, RANDOM_UID_BYTES = 0x08, 4
 
 
 class ReaderError(Exception):
@@ -46,6 +60,10 @@ class MediumLost(ReaderError):  # noqa: N818 - names the event that the station 
 
 class MediumTimeout(ReaderError):  # noqa: N818 - another such event
     """The medium is there and did not answer within its waiting time: present again."""
+
+
+class SeveralMedia(ReaderError):  # noqa: N818 - another such event
+    """More than one medium is in the field: one card at a time."""
 
 
 class ReaderGone(ReaderError):  # noqa: N818 - names the event that the station answers with FAULT
@@ -86,6 +104,7 @@ class Medium(Protocol):
         Raises:
             MediumLost: It left the field, or a transmission could not be repaired.
             MediumTimeout: It did not answer in time.
+            SeveralMedia: It is not alone.
             ReaderGone: The reader failed.
         """
         ...

@@ -10,24 +10,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
-
-import nfc.clf
 
 from hardware import isodep
 from hardware.isodep_initiator import Initiator
-from hardware.medium import Medium, MediumLost, MediumTimeout, ReaderGone, Target, Technology, Transceive
-from hardware.nfcpy_radio import Radio
+from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology
+from hardware.nfcpy_media import Crowd, ForeignMedium, FoundMedium, IsoDepMedium, MuteMedium, TagMedium
+from hardware.nfcpy_radio import Radio, describe, speaks_iso_dep
 from hardware.worker import Worker
 
 #: From one look for both technologies to the next, when nobody is there and the reader answered at once.
 POLL_PERIOD_S = 0.006
-PRESENCE_PERIOD_S = 0.025
-PRESENCE_TRIES = 2
 #: A target that cannot be activated so often in a row is handed over as a medium that is lost.
 MAX_FAILED_ACTIVATIONS = 5
-CLASS_NOT_SUPPORTED = b"\x6e\x00"
-RANDOM_UID_PREFIX = 0x08
+#: So many looks in a row that heard somebody and singled out nobody are two cards, and not one that was just coming.
+MAX_CLASHES = 3
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -50,6 +48,7 @@ class NfcpyReader:
         self._running: set[threading.Event] = set()
         self._order = [Technology.TYPE_A, Technology.TYPE_B]
         self._failures = dict.fromkeys(self._order, 0)
+        self._clashes = dict.fromkeys(self._order, 0)
 
     @property
     def name(self) -> str:
@@ -116,7 +115,7 @@ class NfcpyReader:
         finally:
             self._running.discard(stop)
 
-    def _find(self, stop: threading.Event) -> "_Medium | None":
+    def _find(self, stop: threading.Event) -> FoundMedium | None:
         """Look for both technologies in turn, the first one changing, until one is found."""
         while True:
             started = time.perf_counter()
@@ -129,157 +128,38 @@ class NfcpyReader:
             self._order.reverse()
             stop.wait(max(0.0, started + POLL_PERIOD_S - time.perf_counter()))
 
-    def _look(self, technology: Technology, stop: threading.Event) -> "_Medium | None":
+    def _look(self, technology: Technology, stop: threading.Event) -> FoundMedium | None:
         started_s, before_s = time.perf_counter(), self._radio.waited_s
         found = self._radio.sense(technology)
         if found is None:
             self._failures[technology] = 0
-            return None
-        seen = _describe(technology, found)
-        medium: _Medium
+            self._clashes[technology] = self._clashes[technology] + 1 if self._radio.clashed else 0
+            if self._clashes[technology] < MAX_CLASHES:
+                return None
+            self._clashes[technology] = 0
+            crowd = Crowd(self, self._radio, Target(technology, b"", b""))
+            crowd.found_s = started_s
+            return crowd
+        self._clashes[technology] = 0
+        seen = describe(technology, found)
+        medium: FoundMedium
         try:
-            if _speaks_iso_dep(technology, found):
+            if speaks_iso_dep(technology, found):
                 link = self._radio.activate(technology, found)
                 self._radio.rest(link.guard_s, stop)
-                target = Target(technology, seen.uid, link.historical)
-                medium = _IsoDepMedium(self, self._radio, target, Initiator(link, self._radio.max_frame))
+                target = Target(technology, seen.uid, link.historical, seen.sak)
+                medium = IsoDepMedium(self, self._radio, target, Initiator(link, self._radio.max_frame))
+            elif seen.apdus:
+                medium = ForeignMedium(self, self._radio, seen)
             else:
-                medium = _ForeignMedium(self, self._radio, seen, CLASS_NOT_SUPPORTED)
+                medium = TagMedium(self, self._radio, seen)
         except (isodep.IsoDepError, MediumLost) as error:
             self._failures[technology] += 1
             if self._failures[technology] < MAX_FAILED_ACTIVATIONS:
                 _log.debug("%s: not activated: %s", self._name, error)
                 return None
-            medium = _ForeignMedium(self, self._radio, seen, None)
+            medium = MuteMedium(self, self._radio, replace(seen, apdus=True))
         self._failures[technology] = 0
         medium.found_s = started_s
         medium.card_s = self._radio.waited_s - before_s
         return medium
-
-
-class _Medium:
-    """What every medium of this driver has: a target, and its presence found out by looking again."""
-
-    def __init__(self, reader: NfcpyReader, radio: Radio, target: Target) -> None:
-        self._reader = reader
-        self._radio = radio
-        self._target = target
-        self.found_s = 0.0
-        self.card_s = 0.0
-
-    @property
-    def target(self) -> Target:
-        """What anticollision found."""
-        return self._target
-
-    async def converse(self, dialogue: Callable[[Transceive], _T]) -> _T:
-        """Run a whole dialogue in the reader's own thread, and return or raise what it does."""
-        return await self._reader.call(lambda stop: dialogue(lambda apdu: self._transceive(bytes(apdu), stop)))
-
-    async def present(self) -> bool:
-        """Whether the same medium is still there."""
-        return await self._reader.call(lambda _stop: self._probe())
-
-    async def removed(self) -> None:
-        """Return when the medium has left, or another has taken its place."""
-        await self._reader.call(self._watch)
-
-    def _transceive(self, apdu: bytes, stop: threading.Event) -> bytes:
-        raise NotImplementedError
-
-    def _watch(self, stop: threading.Event) -> None:
-        while not stop.is_set() and self._lingers():
-            stop.wait(PRESENCE_PERIOD_S)
-
-    def _lingers(self) -> bool:
-        return self._probe()
-
-    def _probe(self) -> bool:
-        found = self._radio.sense(self._target.technology)
-        if found is None:
-            return False
-        return _alike(self._target, _describe(self._target.technology, found))
-
-
-class _ForeignMedium(_Medium):
-    """A medium without APDUs, which refuses them all; or one that never got as far, which is lost from the start."""
-
-    def __init__(self, reader: NfcpyReader, radio: Radio, target: Target, answer: bytes | None) -> None:
-        super().__init__(reader, radio, target)
-        self._answer = answer
-
-    def _transceive(self, apdu: bytes, stop: threading.Event) -> bytes:  # noqa: ARG002 - it says no to everything
-        if self._answer is None:
-            raise MediumLost(self._reader.name, "the medium answers the poll and cannot be activated")
-        return self._answer
-
-
-class _IsoDepMedium(_Medium):
-    """An activated medium."""
-
-    def __init__(self, reader: NfcpyReader, radio: Radio, target: Target, initiator: Initiator) -> None:
-        super().__init__(reader, radio, target)
-        self._initiator = initiator
-        self._activation = radio.activations
-        self._lost = False
-
-    def _transceive(self, apdu: bytes, stop: threading.Event) -> bytes:
-        if self._lost or self._activation != self._radio.activations:
-            raise MediumLost(self._reader.name, "the medium was lost before this command")
-        self._lost = True
-        before_s = self._radio.waited_s
-        try:
-            response = self._radio.talk(self._initiator.exchange(apdu), stop)
-        finally:
-            self.card_s += self._radio.waited_s - before_s
-        if len(response) < 2:  # a status word
-            raise MediumLost(self._reader.name, f"a response of {len(response)} bytes has no status word")
-        self._lost = False
-        return response
-
-    def _probe(self) -> bool:
-        """R(NAK) while the activation lasts (ISO/IEC 14443-4 §7.5.6.2), a fresh look after an error ended it."""
-        if self._lost:
-            return super()._probe()
-        if self._activation != self._radio.activations:
-            return False
-        self._lost = not self._answers(PRESENCE_TRIES, patient=True)
-        return not self._lost
-
-    def _lingers(self) -> bool:
-        """One hasty R(NAK), and a fresh look to be sure: nobody needs the activation after this."""
-        if not self._lost and self._activation == self._radio.activations:
-            self._lost = not self._answers(1, patient=False)
-            if not self._lost:
-                return True
-        return self._probe()
-
-    def _answers(self, tries: int, *, patient: bool) -> bool:
-        self._radio.polls += 1
-        try:
-            return self._radio.talk(self._initiator.presence(tries), threading.Event(), patient=patient)
-        except (MediumLost, MediumTimeout):
-            return False
-
-
-def _speaks_iso_dep(technology: Technology, found: nfc.clf.RemoteTarget) -> bool:
-    """Whether SAK bit 6 (type A) or the protocol type (type B) promises ISO/IEC 14443-4."""
-    if technology is Technology.TYPE_A:
-        return bool(found.sel_res and found.sel_res[0] & isodep.ISO_DEP_SAK_BIT)
-    return isodep.Atqb.from_bytes(bytes(found.sensb_res or b"")).iso_dep
-
-
-def _describe(technology: Technology, found: nfc.clf.RemoteTarget) -> Target:
-    """Say what anticollision found; a type 1 tag has its UID in the answer to RID."""
-    if technology is Technology.TYPE_A:
-        return Target(technology, bytes(found.sdd_res or (found.rid_res or b"")[2:6]), b"")
-    atqb = bytes(found.sensb_res or b"")
-    return Target(technology, atqb[1:5], atqb[5:9])
-
-
-def _alike(one: Target, other: Target) -> bool:
-    """Whether two looks saw the same medium, although a random identifier changes whenever the field drops."""
-    if one.technology is Technology.TYPE_B:
-        return one.historical == other.historical
-    both_random = all(len(uid) == 4 and uid[0] == RANDOM_UID_PREFIX for uid in (one.uid, other.uid))
-    return both_random or one.uid == other.uid

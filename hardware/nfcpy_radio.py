@@ -15,15 +15,18 @@ from typing import TypeVar
 
 import nfc.clf
 import usb1
-from nfc.clf import pn53x, rcs380
+from nfc.clf import pn53x, rcs380, udp
 
 from hardware import isodep
 from hardware.isodep_initiator import CardBroken, CardSilent, Fault, Heard, Send
-from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Technology
+from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Target, Technology
 
 #: Log level of frames, below DEBUG. They may hold certificates: off unless somebody asks.
 TRAFFIC = 5
 ACTIVATION_WAIT_S = 0.05
+#: The slowest answers of a type 2 tag, to a write or an authentication, take 5 to 10 ms.
+TAG_WAIT_S = 0.02
+PAIR_WAIT_S = 0.2
 MAX_GUARD_S = 0.1
 #: However often it asks for more time, a card has this long for one APDU.
 MAX_APDU_S = 5.0
@@ -53,6 +56,9 @@ _NEXT_STEPS = {
 }
 
 _LOOKS = {Technology.TYPE_A: nfc.clf.RemoteTarget("106A"), Technology.TYPE_B: nfc.clf.RemoteTarget("106B")}
+#: InListPassiveTarget (PN532 user manual UM0701-02 §7.3.5) for two targets: type A; type B of any application family.
+_IN_LIST_PASSIVE_TARGET = 0x4A
+_TWO_TARGETS = {Technology.TYPE_A: b"\x02\x00", Technology.TYPE_B: b"\x02\x03\x00"}
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -65,6 +71,7 @@ class Radio:
         polls: Looks at the field and presence checks so far.
         activations: Changes with every look: what was activated before it is not any more.
         waited_s: Seconds spent waiting for cards; a look that finds nobody does not count.
+        clashed: Whether the last look heard somebody and could single out nobody. Only nfcpy's simulated reader tells.
     """
 
     def __init__(self, name: str, path: str) -> None:
@@ -77,6 +84,7 @@ class Radio:
         self.polls = 0
         self.activations = 0
         self.waited_s = 0.0
+        self.clashed = False
 
     def open(self) -> None:
         """Open the device.
@@ -118,10 +126,12 @@ class Radio:
         frontend = self._open_frontend()
         self.polls += 1
         self.activations += 1
+        self.clashed = False
         started = time.perf_counter()
         try:
             found = frontend.sense(_LOOKS[technology], iterations=1)
             if found is None:
+                self.clashed = isinstance(frontend.device, udp.Device) and frontend.device.rcvd_data > 0
                 return None
             self.max_frame, self._max_receive = frontend.max_send_data_size, frontend.max_recv_data_size
         except (nfc.clf.Error, *_FRAME_ERRORS) as error:
@@ -131,6 +141,28 @@ class Radio:
             raise self._gone(error) from error
         self.waited_s += time.perf_counter() - started
         return found
+
+    def pair(self, technology: Technology) -> bool:
+        """Reset the field and ask a PN53x for two cards of one technology; False where there is no way to tell.
+
+        Afterwards nothing is activated. The chip's firmware is known to answer this every second time only, so that it
+        is for a moment when the tap has failed anyway, and no answer says nothing about the reader.
+        """
+        frontend = self._open_frontend()
+        device = frontend.device
+        if not isinstance(device, pn53x.Device) or device.chipset.in_list_passive_target_max_target < 2:
+            return False
+        self.polls += 1
+        self.activations += 1
+        try:
+            with frontend.lock:
+                frontend.target = None
+                device.mute()
+                answer = device.chipset.command(_IN_LIST_PASSIVE_TARGET, _TWO_TARGETS[technology], PAIR_WAIT_S)
+        except (*_DEVICE_ERRORS, *_FRAME_ERRORS) as error:
+            _log.debug("%s: asking for two cards came to nothing: %r", self._name, error)
+            return False
+        return answer is not None and answer[:1] == b"\x02"
 
     def activate(self, technology: Technology, found: nfc.clf.RemoteTarget) -> isodep.Link:
         """Bring what `sense` found into the protocol state.
@@ -176,6 +208,15 @@ class Radio:
             raise MediumLost(self._name, str(error)) from error
         raise MediumLost(self._name, "the exchange was given up")
 
+    def carry(self, frame: bytes) -> Heard:
+        """Carry one frame to a type 2 tag, and its answer back; an acknowledgement is one byte below 0x10.
+
+        Raises:
+            MediumLost: The tag left the field.
+            ReaderGone: The reader failed.
+        """
+        return self._exchange(frame, TAG_WAIT_S + self._slack_s)
+
     def rest(self, guard_s: float, stop: threading.Event) -> None:
         """Leave the card alone for its guard time, 100 ms at most."""
         if guard_s > 0:
@@ -219,3 +260,20 @@ class Radio:
         number = error.errno if isinstance(error, OSError) else None
         step = _NEXT_STEPS.get(number or 0, "the reader does not answer: check its cable and power, then open it again")
         return ReaderGone(self._name, f"{self._path}: {step} ({error!r})")
+
+
+def speaks_iso_dep(technology: Technology, found: nfc.clf.RemoteTarget) -> bool:
+    """Whether SAK bit 6 (type A) or the protocol type (type B) promises ISO/IEC 14443-4."""
+    if technology is Technology.TYPE_A:
+        return bool(found.sel_res and found.sel_res[0] & isodep.ISO_DEP_SAK_BIT)
+    return isodep.Atqb.from_bytes(bytes(found.sensb_res or b"")).iso_dep
+
+
+def describe(technology: Technology, found: nfc.clf.RemoteTarget) -> Target:
+    """Say what anticollision found; a type 1 tag has its UID in the answer to RID, and no SAK."""
+    if technology is Technology.TYPE_A:
+        sak = found.sel_res[0] if found.sel_res else None
+        uid = bytes(found.sdd_res or (found.rid_res or b"")[2:6])
+        return Target(technology, uid, b"", sak, apdus=sak is None or bool(sak & isodep.ISO_DEP_SAK_BIT))
+    atqb = bytes(found.sensb_res or b"")
+    return Target(technology, atqb[1:5], atqb[5:9])

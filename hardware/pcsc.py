@@ -158,7 +158,7 @@ class PcscMedium:
 
     @property
     def target(self) -> Target:
-        """What the ATR says. PC/SC tells no UID without asking the card's reader, and it would be no identity."""
+        """What the ATR says, and the UID that the reader told of a contactless card. PC/SC tells no SAK."""
         return self._card.target
 
     @property

@@ -4,6 +4,7 @@ pyscard's monitors and its global context are left alone: they do not survive a 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from smartcard import scard
@@ -13,6 +14,9 @@ from hardware.medium import MediumLost, MediumTimeout, ReaderError, ReaderGone, 
 
 _SLICE_MS = 100
 _EVENT_COUNT = 0xFFFF_0000  # how many cards came and went, in the upper half of a reader's state
+_GET_UID = bytes.fromhex("FF CA 00 00 00")  # PC/SC part 3 §3.2.2.1.3; the reader answers it, not the card
+_UID_SIZES, _PUPI_BYTES = (4, 7, 10), 4
+_OK = bytes.fromhex("90 00")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,12 +67,12 @@ class Slot:
         if result == scard.SCARD_E_SHARING_VIOLATION:
             return None
         self._check(result)
+        pci = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
         try:
-            target, event_count = self._inspect(handle)
+            target, event_count = self._inspect(handle, pci)
         except ReaderError:
             scard.SCardDisconnect(handle, scard.SCARD_RESET_CARD)
             raise
-        pci = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
         self._card = Connection(handle, pci, event_count, target, time.perf_counter() - began)
         return self._card
 
@@ -108,12 +112,12 @@ class Slot:
         if context is not None:
             scard.SCardReleaseContext(context)
 
-    def _inspect(self, handle: int) -> tuple[Target, int]:
+    def _inspect(self, handle: int, pci: int) -> tuple[Target, int]:
         self._check(scard.SCardBeginTransaction(handle))
         result, _, _, _, atr = scard.SCardStatus(handle)
         self._check(result)
         try:
-            target = _target(bytes(atr))
+            target = _target(bytes(atr), lambda: _uid(handle, pci))
         except AtrError as error:
             raise MediumLost(self._name, str(error)) from error
         return target, self._status(0, scard.SCARD_STATE_UNAWARE) & _EVENT_COUNT
@@ -173,12 +177,24 @@ def _choose(name: str, wanted: str, readers: list[str]) -> str:
     raise ReaderGone(name, f"{what}: readers found: {found}")
 
 
-def _target(atr: bytes) -> Target:
+def _target(atr: bytes, ask_uid: Callable[[], bytes]) -> Target:
+    """Make out a card by its ATR; a contact card is not asked for a UID, since it would get the question itself."""
     historical = historical_bytes(atr)
-    technology = Technology.CONTACT
-    if is_contactless(atr):
-        technology = Technology.TYPE_B if _is_type_b(historical) else Technology.TYPE_A
-    return Target(technology, b"", historical)
+    if not is_contactless(atr):
+        return Target(Technology.CONTACT, b"", historical)
+    uid = ask_uid()
+    type_b = _is_type_b(historical) and len(uid) in (0, _PUPI_BYTES)
+    return Target(Technology.TYPE_B if type_b else Technology.TYPE_A, uid, historical)
+
+
+def _uid(handle: int, pci: int) -> bytes:
+    """Ask the reader for the UID or PUPI; empty where it tells none, since a UID is never worth a tap.
+
+    An error of the card or the reader comes again with the first command of the dialogue, which names it.
+    """
+    result, response = scard.SCardTransmit(handle, pci, list(_GET_UID))
+    uid, sw = bytes(response[:-2]), bytes(response[-2:])
+    return uid if result == scard.SCARD_S_SUCCESS and sw == _OK and len(uid) in _UID_SIZES else b""
 
 
 def _is_type_b(historical: bytes) -> bool:

@@ -1,9 +1,22 @@
 """What holds for every test."""
 
+import logging
 import os
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import settings
 
 # No deadline: tests do not time things, and the first example of a law may have to make an RSA key.
 settings.register_profile("pilet", deadline=None, max_examples=1000 if os.environ.get("PILET_SOAK") == "1" else 100)
 settings.load_profile("pilet")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Undo what a command line that ran in this process told the logs: its output is closed when its test is over."""
+    configured, handlers = structlog.get_config(), [*logging.root.handlers]
+    yield
+    structlog.configure(**configured)
+    logging.root.handlers[:] = handlers

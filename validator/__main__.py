@@ -3,9 +3,11 @@
 import asyncio
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -13,19 +15,27 @@ from rich.table import Table
 from hardware.gate import Gate
 from hardware.medium import Reader, ReaderError
 from validator import config as gate_file
-from validator import readiness
+from validator import operator_keys, personalise_command, readiness
+from validator.choice import Family, TagFamily
 from validator.clock import SystemClock
 from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
-from validator.config import ConfigError, GateConfig
+from validator.config import CardsSection, ConfigError, GateConfig
+from validator.families import FAMILIES, OPERATOR_KEYS, families
+from validator.issuers import IssuersError, load_issuers
 from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists.errors import ListError
-from validator.reading import IssuersError, load_issuers, read_one
+from validator.operator_keys import OperatorKeys
+from validator.profiles.attempt import CardKeysFailed
+from validator.reading import Desk, read_one
 from validator.rendering import entry_event, entry_line, moment, tap_event
+from validator.secret_files import SecretError
 from validator.service import clock_of, serve
 from validator.station import TapReport
 from validator.supervision import SupervisionError
+
+log = structlog.get_logger()
 
 app = typer.Typer(
     help="The gate: reads identity cards, decides offline, and records every tap before it opens.",
@@ -45,6 +55,7 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="The gate's TOML fi
 DEFAULT_CONFIG = Path("/etc/pilet/gate.toml")
 
 EXITS: dict[type[Exception], int] = {
+    **personalise_command.EXITS,
     ConfigError: os.EX_CONFIG,
     IssuersError: os.EX_NOINPUT,
     ListError: os.EX_DATAERR,
@@ -52,6 +63,7 @@ EXITS: dict[type[Exception], int] = {
     KnownCardsError: os.EX_IOERR,
     ReaderError: os.EX_UNAVAILABLE,
     SupervisionError: os.EX_OSERR,
+    SecretError: os.EX_CONFIG,
     PermissionError: os.EX_NOPERM,
     OSError: os.EX_IOERR,
 }
@@ -78,7 +90,9 @@ def run(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False, v
         if as_json:
             print_json({"event": "ready", "device": gate_config.file.device})
 
-    asyncio.run(until_signalled(serve(gate_config, reader, gate, say, ready)))
+    keys = card_keys(gate_config.file.cards, gate_config.resolve)
+    log.info("operator_keys", names=keys.names)
+    asyncio.run(until_signalled(serve(gate_config, reader, gate, keys, on_tap=say, on_ready=ready)))
 
 
 @app.command()
@@ -86,7 +100,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
     """Check all that a gate needs to serve and to sync, tell everything that is wrong, and change nothing."""
     gate_config = gate_file.load(config)
     found = readiness.inspect(gate_config)
-    problems = [*driver_problems(gate_config), *found.problems]
+    problems = [*driver_problems(gate_config), *key_problems(gate_config), *found.problems]
     at = clock_of(gate_config, found.lists.issued_floor_s * 1000).now()
     lists = {
         kind.value: {
@@ -96,6 +110,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         }
         for kind, manifest in sorted(found.lists.manifests.items())
     }
+    operator_key_values = operator_key_names(gate_config)
     shown = {
         "device": gate_config.file.device,
         "place": gate_config.file.place,
@@ -103,6 +118,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         "clock": at.confidence.name,
         "device_key": found.device_key,
         "lists": lists,
+        "operator_keys": operator_key_values,
         "problems": [str(problem) for problem in problems],
     }
     if as_json:
@@ -112,6 +128,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         console = Console(highlight=False, soft_wrap=True)
         who = f"{gate_config.file.device} at {gate_config.file.place}"
         console.print(f"{who}: {verdict}, device key {found.device_key}")
+        for key, value in operator_key_values.items():
+            console.print(f"  operator key {key}: check value {value}")
         for kind, facts in lists.items():
             console.print(f"  {kind}: version {facts['version']}, {facts['freshness']}, expires {facts['expires']}")
     if problems:
@@ -121,19 +139,26 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
 @app.command()
 def read(
     reader: Annotated[str, typer.Option("--reader", help="For example nfcpy:usb or pcsc:READER NAME.")],
-    trust: Annotated[Path, typer.Option("--trust", help="Directory of issuer certificates.")],
-    cache: Annotated[Path | None, typer.Option("--cache", help="Where judged certificates are kept.")] = None,
-    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for a card.", callback=_some_time)] = 30.0,
+    trust: Annotated[Path, typer.Option("--trust", help="Directory of issuer certificates and keys.")],
     *,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Where judged certificates are kept.")] = None,
+    keys: Annotated[Path | None, typer.Option("--keys", help="Directory of operator keys, NAME.VERSION each.")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option("--family", help="Card family to try, in order; all by default.")
+    ] = None,
+    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for a card.", callback=_some_time)] = 30.0,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Authenticate one card and print what it proves: any verdict ends with 0, what kept us from one does not."""
     log_to_stderr(verbose=verbose)
-    issuers = load_issuers(trust)
-    cards = KnownCardStore.open(cache or default_cache(), issuers.version)
+    authorities = load_issuers(trust)
+    chosen = _families(family or list(FAMILIES))
+    secrets = card_keys(CardsSection(keys=None if keys is None else str(keys.absolute())), Path)
+    cards = KnownCardStore.open(cache or default_cache(), authorities.store.version)
     try:
-        found = asyncio.run(read_one(open_reader(reader), issuers, cards, SystemClock(0).now(), wait_s))
+        desk = Desk(authorities, chosen, secrets, cards)
+        found = asyncio.run(read_one(open_reader(reader), desk, SystemClock(0).now(), wait_s))
     finally:
         cards.close()
     if as_json:
@@ -194,6 +219,77 @@ def open_reader(name: str) -> Reader:
     raise ConfigError(f"reader {name!r}: use nfcpy:usb, nfcpy:tty:PORT:DRIVER, nfcpy:udp:HOST:PORT or pcsc:READER NAME")
 
 
+def card_keys(section: CardsSection, resolve: Callable[[str], Path]) -> OperatorKeys:
+    """Take the operator keys into use that a gate's file names, or that the service manager gave.
+
+    Args:
+        section: Names them.
+        resolve: Makes a path of what the section says.
+
+    Raises:
+        SecretError: A key cannot be used.
+    """
+    given = os.environ.get("CREDENTIALS_DIRECTORY") if section.keys is None else str(resolve(section.keys))
+    directory = None if given is None else Path(given)
+    if section.sam is None:
+        return OperatorKeys({}) if directory is None else operator_keys.load(directory)
+    from hardware.sam import Sam, SamError, SamKey  # noqa: PLC0415 - only the driver in use is loaded
+
+    module = Sam(section.sam.reader, None if directory is None else operator_keys.load_pin(directory))
+    try:
+        module.open()
+    except SamError as error:
+        log.warning("sam.not_open", why=str(error), consequence="asked again at the next card that needs it")
+    held = {name: SamKey(module, reference) for name, reference in section.sam.keys.items()}
+    return operator_keys.load(directory, held)
+
+
+def operator_key_names(config: GateConfig) -> dict[str, str]:
+    """Return the operator keys that are here with their check values, so that people can compare them."""
+    try:
+        keys = card_keys(config.file.cards, config.resolve)
+    except SecretError:  # told by `key_problems`
+        return {}
+    return {label: _check_value(keys, label) for label in keys.names}
+
+
+def _check_value(keys: OperatorKeys, label: str) -> str:
+    name, _, version = label.rpartition(".")
+    try:
+        return keys.check_value(name, int(version))
+    except CardKeysFailed as error:
+        return f"unknown: {error}"
+
+
+def key_problems(config: GateConfig) -> list[Exception]:
+    """Say which operator keys are wrong or missing; those that only the running unit is given are not missed."""
+    section = config.file.cards
+    if section.keys is None and section.sam is None and "CREDENTIALS_DIRECTORY" not in os.environ:
+        return []
+    try:
+        keys = card_keys(section, config.resolve)
+    except SecretError as error:
+        return [error]
+    return [
+        ConfigError(f"{config.path}: cards.families: {family} needs the operator key {name}, and none is here")
+        for family in section.families
+        for name in OPERATOR_KEYS.get(family, ())
+        if not keys.versions(name)
+    ]
+
+
+def _families(names: list[str]) -> tuple[Family | TagFamily, ...]:
+    why = gate_file.order_breach(names)
+    if why is not None:
+        raise typer.BadParameter(why, param_hint="--family")
+    try:
+        return families(names)
+    except KeyError as error:
+        raise typer.BadParameter(
+            f"{error.args[0]!r}: choose from {', '.join(FAMILIES)}", param_hint="--family"
+        ) from None
+
+
 def driver_problems(config: GateConfig) -> list[Exception]:
     """Say why the configured drivers could not be made; no device is moved and no pin is driven."""
     problems: list[Exception] = []
@@ -237,6 +333,9 @@ def default_cache() -> Path:
     """Return where `read` keeps judged certificates for this user."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pilet" / "known_cards.db"
+
+
+personalise_command.add_to(app, open_reader)
 
 
 if __name__ == "__main__":

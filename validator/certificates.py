@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.utils import CryptographyDeprecationWarning
 
-from validator.model import CREDENTIAL_ID_BYTES, KeyAlgorithm
+from validator.model import CREDENTIAL_ID_BYTES, CardToken, KeyAlgorithm
 
 MAX_LOADED_KEYS = 1024
 """Loaded keys kept for the next tap. One is about 2 KiB of native memory and saves some 10 µs."""
@@ -126,6 +126,12 @@ def spki_of(key: CardKey) -> bytes:
 def credential_id(spki: bytes) -> bytes:
     """Return the credential's id: the first 16 bytes of the SHA-256 of its SubjectPublicKeyInfo."""
     return hashlib.sha256(spki).digest()[:CREDENTIAL_ID_BYTES]
+
+
+def token_credential_id(token: CardToken) -> bytes:
+    """Return the id of a credential without a public key: of its family's name and its token, 16 bytes."""
+    family = token.family.encode()
+    return credential_id(len(family).to_bytes(1) + family + token.octets)
 
 
 def validity(certificate: x509.Certificate) -> tuple[int, int]:

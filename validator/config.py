@@ -8,7 +8,7 @@ import os
 import ssl
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -23,6 +23,11 @@ _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _Hours = Annotated[float, msgspec.Meta(ge=0, le=24 * 366 * 10)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=60)]
 _Pin = Annotated[int, msgspec.Meta(ge=0, le=63)]
+
+FamilyName = Literal["piv-sm", "piv", "pkoc2", "pkoc1", "ntag424", "ultralight-aes"]
+
+_FIRST: tuple[tuple[FamilyName, FamilyName], ...] = (("pkoc2", "pkoc1"), ("piv-sm", "piv"))
+"""Families of one application: the first of a pair is asked before the second."""
 
 _File = TypeVar("_File", bound=msgspec.Struct)
 
@@ -93,6 +98,33 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=3660)] = 7
 
 
+class SamSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[cards.sam]``: a security module in a PC/SC slot that holds operator keys instead of files.
+
+    Attributes:
+        reader: ``pcsc:READER NAME``.
+        keys: PIV key reference in the module by key name and version, for example ``"ntag424-application.1" = 0x82``.
+    """
+
+    reader: Annotated[str, msgspec.Meta(pattern=r"^pcsc:.+")]
+    keys: Annotated[dict[str, Annotated[int, msgspec.Meta(ge=0, le=255)]], msgspec.Meta(min_length=1)]
+
+
+class CardsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[cards]``: which media this gate takes.
+
+    Attributes:
+        families: Card families in the order of their expected share; each application that is asked for in
+            vain costs a passenger some 20 ms.
+        keys: Directory of operator keys, one file ``NAME.VERSION`` each. Left out, the service manager's credentials.
+        sam: A security module with operator keys.
+    """
+
+    families: Annotated[tuple[FamilyName, ...], msgspec.Meta(min_length=1)] = ("piv",)
+    keys: str | None = None
+    sam: SamSection | None = None
+
+
 class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[uplink.tls]``: certificate authority of the broker, and this device's certificate and key (PEM paths)."""
 
@@ -130,6 +162,7 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         state: Directory of journal, cursor, known cards and lists.
         device_key: Path of the device's Ed25519 private key (PEM, no passphrase).
         reader: The reader.
+        cards: The media.
         lists: The lists.
         gate: The gate.
         policy: The policy.
@@ -145,6 +178,7 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reader: ReaderSection
     lists: ListsSection
     clock: Literal["auto", "synchronized"] = "auto"
+    cards: CardsSection = CardsSection()
     gate: GateSection = GateSection()
     policy: PolicySection = PolicySection()
     uplink: UplinkSection | None = None
@@ -213,7 +247,21 @@ def load(path: Path) -> GateConfig:
     Raises:
         ConfigError: Missing, not TOML, or a key is wrong.
     """
-    return GateConfig(path, read_toml(path, GateFile))
+    config = GateConfig(path, read_toml(path, GateFile))
+    why = order_breach(config.file.cards.families)
+    if why is not None:
+        raise ConfigError(f"{path}: cards.families: {why}")
+    return config
+
+
+def order_breach(names: Sequence[str]) -> str | None:
+    """Say what is wrong with an order of families, and what to do; None where it is good."""
+    if len(set(names)) != len(names):
+        return "a family is there twice; name each once"
+    for stronger, weaker in _FIRST:
+        if stronger in names and weaker in names and names.index(weaker) < names.index(stronger):
+            return f"{weaker} before {stronger} takes a card that has both by the weaker one; put {stronger} first"
+    return None
 
 
 def read_toml(path: Path, kind: type[_File]) -> _File:

@@ -84,10 +84,13 @@ def _takes_nothing(facts: Facts) -> bool:
     return isinstance(facts.right, Entitlement) and facts.right.rides == 0 and facts.right.amount == 0
 
 
+_VOUCHED_BY_LISTS = frozenset({Reason.UNTRUSTED_ISSUER, Reason.NOT_ENROLLED})
+"""Refusals that a newer list might not have made."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "issuer-unknown-without-trust-list",
-        lambda f: isinstance(f.who, Refusal) and f.who.reason is Reason.UNTRUSTED_ISSUER and _unusable(f.trust),
+        lambda f: isinstance(f.who, Refusal) and f.who.reason in _VOUCHED_BY_LISTS and _unusable(f.trust),
         Reason.TRUST_LIST_STALE,
     ),
     Rule("card-not-believed", lambda f: isinstance(f.who, Refusal) and f.who.reason not in GRANTING, _refused_reason),

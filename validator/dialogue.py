@@ -8,18 +8,20 @@ from dataclasses import dataclass
 
 from hardware.apdu import ApduError, CommandApdu, ResponseApdu
 from hardware.medium import Transceive
+from hardware.type2 import TagAnswer, TagCommand
 from validator.model import CardProof
 from validator.profiles.errors import CardMalformed
 
 MAX_APDUS = 80
 MAX_BYTES = 16 * 1024
 
-Profile = Generator[CommandApdu, ResponseApdu, CardProof]
+Profile = Generator[CommandApdu | TagCommand, ResponseApdu | TagAnswer, CardProof]
+"""A card family's protocol: each command is answered in its own kind."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """What went over the air, at the level of APDUs: counts and octets, status words included."""
+    """What went over the air, at the level of APDUs (or a tag's frames): counts and octets, status words included."""
 
     apdus: int = 0
     bytes_out: int = 0
@@ -31,7 +33,7 @@ def drive(profile: Profile, transceive: Transceive, traffic: Traffic) -> CardPro
 
     Args:
         profile: A generator that was not started.
-        transceive: Carries one APDU to the medium.
+        transceive: Carries one command to the medium.
         traffic: Counts, added to as the dialogue goes on, so that a torn one is counted too.
 
     Returns:
@@ -42,24 +44,29 @@ def drive(profile: Profile, transceive: Transceive, traffic: Traffic) -> CardPro
         ReaderError: The medium was lost, fell silent, or the reader failed.
     """
     apdus_before, bytes_before = traffic.apdus, traffic.bytes_in
-    command = next(profile)
-    while True:
-        sent = bytes(command)
-        traffic.apdus += 1
-        traffic.bytes_out += len(sent)
-        received = transceive(sent)
-        traffic.bytes_in += len(received)
-        apdus, octets = traffic.apdus - apdus_before, traffic.bytes_in - bytes_before
-        if apdus >= MAX_APDUS or octets > MAX_BYTES:
-            profile.close()
-            raise CardMalformed(f"the card talked for {apdus} APDUs and {octets} bytes")
-        try:
-            response = ResponseApdu.from_bytes(received)
-        except ApduError as error:
-            profile.close()
-            raise CardMalformed(str(error)) from None
-        try:
-            command = profile.send(response)
-        except StopIteration as done:
-            proof: CardProof = done.value
-            return proof
+    try:
+        command = next(profile)
+        while True:
+            sent = bytes(command)
+            traffic.apdus += 1
+            traffic.bytes_out += len(sent)
+            received = transceive(sent)
+            traffic.bytes_in += len(received)
+            apdus, octets = traffic.apdus - apdus_before, traffic.bytes_in - bytes_before
+            if apdus >= MAX_APDUS or octets > MAX_BYTES:
+                raise CardMalformed(f"the card talked for {apdus} APDUs and {octets} bytes")
+            command = profile.send(_decode(command, received))
+    except StopIteration as done:
+        proof: CardProof = done.value
+        return proof
+    finally:
+        profile.close()
+
+
+def _decode(command: CommandApdu | TagCommand, received: bytes) -> ResponseApdu | TagAnswer:
+    if isinstance(command, TagCommand):
+        return TagAnswer.from_bytes(received)
+    try:
+        return ResponseApdu.from_bytes(received)
+    except ApduError as error:
+        raise CardMalformed(str(error)) from None

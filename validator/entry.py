@@ -79,6 +79,7 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     rides: _Count
     amount: _Count
     recovers: _Position | None
+    enrolled_version: _Count = 0
 
 
 def encode(entry: Entry) -> bytes:
@@ -111,6 +112,7 @@ def encode(entry: Entry) -> bytes:
             tap.rides,
             tap.amount,
             tap.recovers,
+            tap.versions.enrolled,
         ]
     )
 
@@ -137,7 +139,7 @@ def decode(payload: bytes) -> Entry:
             outcome=wire.outcome,
             reason=wire.reason,
             graced=wire.graced,
-            versions=ListVersions(wire.trust_version, wire.deny_version, wire.tickets_version),
+            versions=ListVersions(wire.trust_version, wire.deny_version, wire.tickets_version, wire.enrolled_version),
             credential_id=wire.credential_id,
             profile=wire.profile,
             assurance=wire.assurance,

@@ -161,11 +161,13 @@ class KnownCardStore:
 
     def learn(self, proof: CardProof, verdict: Identity | Refusal) -> None:
         """Keep the verdict on a new card; drop one that the card could not sign for: its next tap reads it whole."""
+        if proof.cache_key is None:
+            return
         if isinstance(verdict, Identity):
-            if not proof.cached:
-                self.remember(proof.block_id, verdict.known)
+            if not proof.cached and verdict.known is not None:
+                self.remember(proof.cache_key, verdict.known)
         elif proof.cached and verdict.reason is Reason.WRONG_SIGNATURE:
-            self.forget(proof.block_id)
+            self.forget(proof.cache_key)
 
     def adopt(self, trust_version: int) -> None:
         """A trust list was installed: drop what was judged under another."""

@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
-from validator import trust
+from validator import trust, vouching
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
-from validator.model import CardProof, Identity, Instant, KnownCard, Product, Reason, Refusal
+from validator.model import CardProof, Identity, Instant, Product, Reason, Refusal, Shown
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What was looked up; the products are None where they could not be read, or no credential is named."""
 
-    vouched: trust.Vouched | Reason
+    vouched: vouching.Vouched | Reason
     products: Sequence[Product] | None = None
 
 
@@ -34,10 +34,10 @@ class TapLookAhead:
 
     def __init__(self, lists: InstalledLists, at: Instant, executor: Executor) -> None:
         self._lists, self._at, self._executor = lists, at, executor
-        self._begun: tuple[bytes | KnownCard, Future[_Found]] | None = None
+        self._begun: tuple[Shown, Future[_Found]] | None = None
 
-    def begin(self, shown: bytes | KnownCard) -> None:
-        """Look up a certificate (DER), or a card that is known; returns at once."""
+    def begin(self, shown: Shown) -> None:
+        """Look up what a card showed; returns at once."""
         self._begun = shown, self._executor.submit(self._look_up, shown)
 
     def judge(self, proof: CardProof) -> Identity | Refusal:
@@ -52,20 +52,20 @@ class TapLookAhead:
         """
         if self._begun is not None:
             found = self._begun[1].result()
-            named = isinstance(found.vouched, trust.Vouched) and found.vouched.credential_id == credential_id
+            named = isinstance(found.vouched, vouching.Vouched) and found.vouched.credential_id == credential_id
             if named and found.products is not None:
                 return found.products
         return self._lists.products(credential_id)
 
-    def _found(self, shown: bytes | KnownCard) -> _Found:
+    def _found(self, shown: Shown) -> _Found:
         if self._begun is None or self._begun[0] != shown:
             self._begun = shown, self._executor.submit(self._look_up, shown)
         return self._begun[1].result()
 
-    def _look_up(self, shown: bytes | KnownCard) -> _Found:
+    def _look_up(self, shown: Shown) -> _Found:
         if self._lists.trust is None:
             return _Found(Reason.TRUST_LIST_STALE)
-        vouched = trust.vouch(shown, self._lists.trust, self._at)
+        vouched = vouching.vouch(shown, vouching.Authorities(self._lists.trust, self._lists.enrolled), self._at)
         if isinstance(vouched, Reason):
             return _Found(vouched)
         try:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum, unique
 
 CREDENTIAL_ID_BYTES = 16
+NEVER = 2**62
+"""The end of what has no end of its own, seconds since 1970 UTC."""
 
 
 @unique
@@ -13,7 +15,7 @@ class Assurance(IntEnum):
 
     CLAIMED = 1  # copyable data was shown
     SHARED_SECRET = 2  # the CAN or another secret printed on the card was known
-    CHIP = 3  # a fresh challenge was signed by a key that an issuer or an enrolment vouches for
+    CHIP = 3  # a fresh challenge was answered with a key that an issuer, an enrolment or an operator key vouches for
     HOLDER = 4  # the same, after a PIN
 
 
@@ -27,6 +29,7 @@ class Reason(IntEnum):
     PRESENT_AGAIN = 10
     UNKNOWN_MEDIUM = 11
     MALFORMED_ANSWER = 12
+    ONE_CARD_AT_A_TIME = 13  # more than one medium was in the field
 
     UNTRUSTED_ISSUER = 20
     CERTIFICATE_EXPIRED = 21
@@ -35,6 +38,8 @@ class Reason(IntEnum):
     WRONG_SIGNATURE = 24
     UNSUPPORTED_KEY = 25
     ASSURANCE_TOO_LOW = 26
+    NOT_ENROLLED = 27  # a bare key that no enrolment vouches for
+    KEY_NOT_HERE = 28  # the operator key that this card answers to is not on this gate
 
     REVOKED = 30
     TRUST_LIST_STALE = 31
@@ -123,12 +128,112 @@ class KnownCard:
     trust_version: int
 
 
-#: Finds a known card by the SHA-256 of the first block of its certificate object; None where it was never seen.
+#: Finds a known card by its cache key; None where it was never seen.
 KnownCards = Callable[[bytes], KnownCard | None]
 
-#: Is told what a card will be judged by, its certificate (DER) or the verdict that was kept of it, and returns at once:
-#: while the card computes its signature, what needs no signature can be looked up.
-LookAhead = Callable[[bytes | KnownCard], None]
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An X.509 certificate, DER."""
+
+    der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PkocCvc:
+    """A card-verifiable certificate of PKOC 2.0.1: the whole ``7F21`` object."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PivCvc:
+    """A card-verifiable certificate of PIV secure messaging: the whole ``7F21`` object."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BareKey:
+    """A public key that comes alone, SubjectPublicKeyInfo in DER: only an enrolment can vouch for it."""
+
+    spki: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CardToken:
+    """What an authenticated card of an operator's own family holds; its secret key vouches for it.
+
+    Attributes:
+        family: The card family.
+        octets: The account token.
+    """
+
+    family: str
+    octets: bytes
+
+
+Shown = Certificate | PkocCvc | PivCvc | BareKey | CardToken | KnownCard
+"""What a card is to be judged by: what it gave of itself, or the verdict that was kept of it."""
+
+#: Is told what a card will be judged by, and returns at once: while the card computes its answer, what does not depend
+#: on that answer can be looked up.
+LookAhead = Callable[[Shown], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The card signed our challenge.
+
+    Attributes:
+        challenge: The message that it was asked to sign (its digest or padding is the profile's business).
+        signature: DER ``ECDSA-Sig-Value`` or RSA octets, whatever the family's own encoding is.
+        algorithm: The algorithm that the profile asked for.
+    """
+
+    challenge: bytes
+    signature: bytes
+    algorithm: KeyAlgorithm
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """The card confirmed a key that only its private key and our ephemeral one lead to (SP 800-73-5 pt2 §4.1).
+
+    Attributes:
+        suite: Cipher suite, 0x27 (CS2) or 0x2E (CS7).
+        host_key: Our ephemeral private number, big-endian, as long as the curve's field.
+        host_id: ID_sH, 8 bytes.
+        card_id: ID_sICC, 8 bytes.
+        nonce: N_ICC, 16 bytes (CS2) or 24 (CS7).
+        control: CB_ICC.
+        cryptogram: AuthCryptogram, 16 bytes.
+    """
+
+    suite: int
+    host_key: bytes
+    host_id: bytes
+    card_id: bytes
+    nonce: bytes
+    control: int
+    cryptogram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mutual:
+    """Card and gate showed each other a secret key that both hold.
+
+    Attributes:
+        expected: What a card with the right key had to send, over our fresh random number and over what it gave.
+        received: What came.
+    """
+
+    expected: bytes
+    received: bytes
+
+
+Evidence = Signed | Agreed | Mutual
+"""What proves that the key is here, and was when we asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +243,20 @@ class CardProof:
     Attributes:
         profile: Name of the card family, for example ``piv``.
         assurance: The most that this protocol can prove, if everything holds.
-        challenge: The message that the card was asked to sign (its digest or padding is the profile's business).
-        signature: What came back; DER ``ECDSA-Sig-Value`` or RSA octets.
-        algorithm: The algorithm the profile asked for.
-        block_id: SHA-256 of the first block of the certificate object: the cache key.
-        shown: What it is to be judged by: the whole certificate, DER, or the verdict that was kept of it.
+        shown: What it is to be judged by.
+        evidence: What proves that its key is here.
+        cache_key: What a verdict on it is kept under, 32 bytes; None where there is nothing to keep.
     """
 
     profile: str
     assurance: Assurance
-    challenge: bytes
-    signature: bytes
-    algorithm: KeyAlgorithm
-    block_id: bytes
-    shown: bytes | KnownCard
+    shown: Shown
+    evidence: Evidence
+    cache_key: bytes | None = None
 
     @property
     def cached(self) -> bool:
-        """Whether a kept verdict stands for the certificate."""
+        """Whether a kept verdict stands for what the card could have given of itself."""
         return isinstance(self.shown, KnownCard)
 
 
@@ -167,15 +268,15 @@ class Identity:
         credential_id: 16 bytes, the key of tickets and deny list.
         profile: Name of the card family.
         assurance: How the identity was earned.
-        known: The verdict to cache; already in the cache where `cached`.
-        cached: Whether a cached verdict was used.
+        known: The verdict to keep, or that was kept (`cached`); None where the family has nothing to keep.
+        cached: Whether a kept verdict was used.
         early: The certificate seems not yet valid, and the clock is not synchronised, so this is not held against it.
     """
 
     credential_id: bytes
     profile: str
     assurance: Assurance
-    known: KnownCard
+    known: KnownCard | None
     cached: bool
     early: bool = False
 
@@ -292,6 +393,7 @@ class ListVersions:
     trust: int = 0
     deny: int = 0
     tickets: int = 0
+    enrolled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from hardware.medium import Medium, MediumLost, MediumTimeout, Reader, Transceive
+from hardware.medium import Medium, MediumLost, MediumTimeout, Reader, SeveralMedia, Target, Transceive
 from validator.dialogue import Profile, Traffic, drive
 from validator.model import CardProof, Identity, Reason, Refusal
 from validator.profiles.errors import ProfileError
@@ -76,13 +76,13 @@ class Examiner:
 
     Attributes:
         reader: Where they are held.
-        ask: Makes a profile's dialogue with a fresh challenge.
+        ask: Makes the dialogue with a medium, with fresh randomness.
         judge: Judges a proof; runs in the reader's thread, since a hostile certificate can take its time.
         limit_s: Longest time from the first frame to the verdict, both tries together.
     """
 
     reader: Reader
-    ask: Callable[[], Profile]
+    ask: Callable[[Target], Profile]
     judge: Callable[[CardProof], Identity | Refusal]
     limit_s: float
 
@@ -110,7 +110,7 @@ class Examiner:
     async def _attempt(
         self, medium: Medium, traffic: Traffic, deadline: float, watch: Stopwatch
     ) -> tuple[Identity | Refusal, CardProof | None]:
-        profile = self.ask()
+        profile = self.ask(medium.target)
 
         def converse(transceive: Transceive) -> tuple[Identity | Refusal, CardProof]:
             proof = drive(profile, transceive, traffic)
@@ -123,7 +123,10 @@ class Examiner:
         except ProfileError as error:
             watch.lap("dialogue")
             log.info("card.refused", reason=error.reason.name, why=str(error))
-            return Refusal(error.reason), None
+            return Refusal(error.reason, error.family), None
+        except SeveralMedia:
+            watch.lap("dialogue")
+            return Refusal(Reason.ONE_CARD_AT_A_TIME), None
         except (MediumTimeout, TimeoutError):
             watch.lap("dialogue")
             return Refusal(Reason.PRESENT_AGAIN), None

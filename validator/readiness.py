@@ -50,9 +50,12 @@ def inspect(config: GateConfig) -> Readiness:
         publishers = config.publisher_keys()
     lists = installed.load(config.lists, publishers, config.file.region)
     problems += lists.faults
-    missing = [kind.value for kind in ListKind if kind not in lists.manifests]
+    missing = [kind.value for kind in ListKind if kind.needed and kind not in lists.manifests]
     if missing:
         what = f"no {' or '.join(missing)} list is installed; every card will be refused"
+        problems.append(ListError(config.lists, what))
+    if "pkoc1" in config.file.cards.families and ListKind.ENROLLED not in lists.manifests:
+        what = "no enrolled list is installed; every card of the family pkoc1 will be refused"
         problems.append(ListError(config.lists, what))
     with _noted(problems):
         _check_state(config)

@@ -57,7 +57,12 @@ def entry_event(link: Entry) -> dict[str, Any]:
         "rides": tap.rides,
         "amount": tap.amount,
         "recovers": tap.recovers,
-        "lists": {"trust": tap.versions.trust, "deny": tap.versions.deny, "tickets": tap.versions.tickets},
+        "lists": {
+            "trust": tap.versions.trust,
+            "deny": tap.versions.deny,
+            "tickets": tap.versions.tickets,
+            "enrolled": tap.versions.enrolled,
+        },
     }
 
 

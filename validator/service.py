@@ -15,12 +15,14 @@ from hardware.medium import Reader
 from validator.clock import SystemClock
 from validator.config import ConfigError, GateConfig
 from validator.cursor import CursorFile
+from validator.families import families
 from validator.journal import Journal
 from validator.journal_file import JournalError
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists import installed
 from validator.lists.manifest import ListKind
 from validator.model import Assurance
+from validator.profiles.attempt import CardKeys
 from validator.rollback import open_whole
 from validator.station import JOURNAL, READER, Place, Station, TapReport
 from validator.supervision import Notifier, Progress, watch
@@ -44,6 +46,8 @@ async def serve(
     config: GateConfig,
     reader: Reader,
     gate: Gate,
+    keys: CardKeys,
+    *,
     on_tap: Callable[[TapReport], None],
     on_ready: Callable[[], None],
 ) -> None:
@@ -53,6 +57,7 @@ async def serve(
         config: The gate's file.
         reader: What is polled; opened and closed here.
         gate: What the passenger sees and hears; closed here.
+        keys: Keys of the families that have no public key.
         on_tap: Told of each recorded tap.
         on_ready: Called once, when the reader was opened, or when the lamp shows that it could not be.
 
@@ -61,13 +66,15 @@ async def serve(
         JournalError: The journal cannot be opened, belongs to another device, or is served by another validator.
     """
     with _only_one(config):
-        await _serve(config, reader, gate, on_tap, on_ready)
+        await _serve(config, reader, gate, keys, on_tap=on_tap, on_ready=on_ready)
 
 
 async def _serve(
     config: GateConfig,
     reader: Reader,
     gate: Gate,
+    keys: CardKeys,
+    *,
     on_tap: Callable[[TapReport], None],
     on_ready: Callable[[], None],
 ) -> None:
@@ -79,7 +86,19 @@ async def _serve(
         clock.remember(journal.floor_ms)
         progress = Progress({READER: READER_DEADLINE_S, JOURNAL: JOURNAL_DEADLINE_S}, time.monotonic())
         progress.rests(JOURNAL)
-        station = Station(reader, gate, journal, cards, clock, place_of(config), lists, progress, on_tap)
+        station = Station(
+            reader,
+            gate,
+            journal,
+            cards,
+            clock,
+            place_of(config),
+            families(config.file.cards.families),
+            keys,
+            lists,
+            progress,
+            on_tap,
+        )
         with Notifier.from_environment(os.environ, os.getpid()) as notifier:
             # Garbage is collected between taps (`Station`), never in the middle of one; what start-up made stays.
             gc.collect()
@@ -166,6 +185,7 @@ def place_of(config: GateConfig) -> Place:
     return Place(
         place=config.file.place,
         lane=config.file.lane,
+        region=config.file.region,
         least_assurance=Assurance[policy.least_assurance.upper()],
         tap_limit_s=policy.tap_limit_s,
         grace_s={

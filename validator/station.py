@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from hardware.gate import Gate, Signal
-from hardware.medium import Medium, Reader, ReaderError, Technology
-from validator import decision, entitlement
+from hardware.medium import Medium, Reader, ReaderError, Target, Technology
+from validator import choice, decision, entitlement
+from validator.choice import Family, TagFamily
 from validator.clock import SystemClock
 from validator.decision import Facts
 from validator.dialogue import Profile, Traffic
@@ -23,9 +24,9 @@ from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
 from validator.lookahead import TapLookAhead
-from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
+from validator.model import Assurance, BareKey, Identity, Instant, Outcome, Reason, Tap, Use
 from validator.presentation import Examiner, Presented, Stopwatch
-from validator.profiles import piv
+from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
 from validator.supervision import Progress
 
 log = structlog.get_logger()
@@ -41,6 +42,10 @@ HOLD_OFF_S = 0.2
 """After "present again" the reader rests this long, so that a card half in the field does not fill the journal."""
 
 
+_AGAIN = {Reason.PRESENT_AGAIN: Signal.PRESENT_AGAIN, Reason.ONE_CARD_AT_A_TIME: Signal.ONE_CARD}
+"""Taps that the passenger is asked to repeat, and how."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where this station stands and what it asks.
@@ -48,6 +53,7 @@ class Place:
     Attributes:
         place: Stop or gate line.
         lane: The lane; part of what a card signs.
+        region: The network.
         least_assurance: Least rung of the ladder that opens the gate.
         tap_limit_s: Longest time for the card's dialogue.
         grace_s: Seconds past its date that each list still serves.
@@ -55,6 +61,7 @@ class Place:
 
     place: str
     lane: str
+    region: str
     least_assurance: Assurance
     tap_limit_s: float
     grace_s: dict[ListKind, int]
@@ -106,6 +113,8 @@ class Station:
         cards: Certificates judged before.
         clock: Wall and monotonic time above the floor.
         where: Place and policy.
+        families: Card families, in the order of their expected share.
+        keys: Keys of the families that have no public key.
         lists: Lists in force; replaced between taps by `adopt`.
         progress: Told when the reader is tried and when the journal has work, for the watchdog.
         on_tap: Told of each recorded tap after its signal.
@@ -118,6 +127,8 @@ class Station:
     cards: KnownCardStore
     clock: SystemClock
     where: Place
+    families: Sequence[Family | TagFamily]
+    keys: CardKeys
     lists: InstalledLists
     progress: Progress
     on_tap: Callable[[TapReport], None] = field(default=lambda _report: None)
@@ -161,7 +172,7 @@ class Station:
             medium = await self._next_medium()
             try:
                 medium = await self._tap(medium)
-            except (JournalError, ListError, ValueError) as error:
+            except (JournalError, ListError, CardKeysFailed, ValueError) as error:
                 # What is not recorded does not open: the passenger sees a fault, and the next tap tries again.
                 # A value error is a list or a state that cannot make an entry; it must not take the gate with it.
                 await self.gate.show(Signal.FAULT)
@@ -199,7 +210,7 @@ class Station:
         self.progress.moved(JOURNAL, time.monotonic())
         try:
             recorded = await self.journal.settle(
-                who.credential_id, lambda uses: self._decide(who, lists, at, uses, ahead)
+                who.credential_id, lambda uses: self._decide(seen, lists, at, uses, ahead)
             )
         finally:
             # A journal that fails is a fault for the lamp; only one that hangs starves the watchdog.
@@ -226,36 +237,52 @@ class Station:
             self.on_tap(
                 TapReport(recorded.seq, tap, _signal(tap), ratified, technology, seen.traffic, card_ms, watch.stages_ms)
             )
-        if tap.reason is Reason.PRESENT_AGAIN:
+        if tap.reason in _AGAIN:
             await asyncio.sleep(HOLD_OFF_S)
 
     def _examiner(self, ahead: TapLookAhead, at: Instant) -> Examiner:
         where = self.where
-        # The challenge names device, place and lane: a signature made here is worthless at any other gate.
+        # A challenge names device, place and lane: what is signed here is worthless at any other gate.
         name = f"{self.journal.device}/{where.place}/{where.lane}"
 
-        def ask() -> Profile:
-            challenge = piv.challenge_message(name, at.wall_ms, secrets.token_bytes(32))
-            return piv.authenticate(challenge, self.cards.find, ahead.begin)
+        def ask(target: Target) -> Profile:
+            return choice.authenticate(
+                self.families,
+                target,
+                Attempt(
+                    region=where.region,
+                    gate=name,
+                    wall_ms=at.wall_ms,
+                    uid=b"" if target.uid_is_random else target.uid,
+                    random=secrets.token_bytes,
+                    known=self.cards.find,
+                    begin=ahead.begin,
+                    keys=self.keys,
+                ),
+            )
 
         return Examiner(self.reader, ask, ahead.judge, where.tap_limit_s)
 
     def _decide(
-        self, who: Identity | Refusal, lists: InstalledLists, at: Instant, uses: Sequence[Use], ahead: TapLookAhead
+        self, seen: Presented, lists: InstalledLists, at: Instant, uses: Sequence[Use], ahead: TapLookAhead
     ) -> Tap:
         """Decide inside the journal's transaction: own uses cannot change between this look and the commit."""
-        right = None
+        who, right = seen.who, None
         if isinstance(who, Identity):
             epoch, seq = lists.horizon(self.journal.device)
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
             horizon = seq if epoch == self.journal.epoch and seq <= self.journal.head else 0
             right = entitlement.assess(ahead.products(who.credential_id), uses, horizon, self.where.place, at)
         grace_s = self.where.grace_s
+        trust = lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST])
+        if seen.proof is not None and isinstance(seen.proof.shown, BareKey):
+            # Enrolments vouch for such a card, as issuers do for others.
+            trust = max(trust, lists.freshness(ListKind.ENROLLED, at, grace_s[ListKind.TRUST]))
         verdict = decision.decide(
             Facts(
                 who=who,
                 right=right,
-                trust=lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST]),
+                trust=trust,
                 deny=lists.freshness(ListKind.DENY, at, grace_s[ListKind.DENY]),
                 tickets=lists.freshness(ListKind.TICKETS, at, grace_s[ListKind.TICKETS]),
                 least_assurance=self.where.least_assurance,
@@ -292,4 +319,4 @@ class Station:
 def _signal(tap: Tap) -> Signal:
     if tap.outcome is Outcome.GRANT:
         return Signal.GRANT
-    return Signal.PRESENT_AGAIN if tap.reason is Reason.PRESENT_AGAIN else Signal.DENY
+    return _AGAIN.get(tap.reason, Signal.DENY)

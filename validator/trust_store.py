@@ -8,12 +8,13 @@ before the key of an issuer on the list has verified the certificate's signature
 """
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
 from cryptography.x509.verification import (
     Criticality,
@@ -82,30 +83,67 @@ class Chain:
     not_after: int
 
 
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs certificates of PIV secure messaging. They have no dates of their own: they end with their signer.
+
+    Attributes:
+        key: The signer's public key.
+        not_before: Seconds since 1970 UTC, inclusive.
+        not_after: Seconds since 1970 UTC, inclusive.
+    """
+
+    key: ec.EllipticCurvePublicKey
+    not_before: int
+    not_after: int
+
+
 class TrustStore:
-    """The anchors and intermediates of one trust list.
+    """The issuers of one trust list.
 
     Attributes:
         version: Version of the trust list.
 
     Raises:
-        ValueError: There is no anchor.
         CertificateError: The dates of a certificate cannot be read.
     """
 
     def __init__(
-        self, version: int, anchors: Iterable[x509.Certificate], intermediates: Iterable[x509.Certificate] = ()
+        self,
+        version: int,
+        anchors: Iterable[x509.Certificate],
+        intermediates: Iterable[x509.Certificate] = (),
+        *,
+        pkoc_issuers: Mapping[bytes, ec.EllipticCurvePublicKey] | None = None,
+        sm_signers: Mapping[bytes, Signer] | None = None,
     ) -> None:
+        """Take the issuers of one list.
+
+        Args:
+            version: Of the list.
+            anchors: X.509 issuers that are trusted by themselves.
+            intermediates: X.509 issuers that are trusted where they lead to an anchor.
+            pkoc_issuers: Keys that sign PKOC certificates, by their issuer reference of 16 characters.
+            sm_signers: Signers of PIV secure messaging, by the first 8 bytes of their subject key identifier.
+        """
+        self._pkoc_issuers, self._sm_signers = dict(pkoc_issuers or {}), dict(sm_signers or {})
         anchor_list = list(anchors)
         self.version = version
         self._intermediates = list(intermediates)
-        builder = PolicyBuilder().store(Store(anchor_list)).max_chain_depth(MAX_CHAIN_DEPTH)
-        self._strict = builder.extension_policies(ca_policy=_issuer_policy(), ee_policy=_card_policy())
-        self._any_usage = builder.extension_policies(ca_policy=_issuer_policy(), ee_policy=_unused_policy())
+        self._strict = _policy(anchor_list, _card_policy())
+        self._any_usage = _policy(anchor_list, _unused_policy())
         self._issuers: dict[bytes, list[_Issuer]] = {}
         for certificate in (*anchor_list, *self._intermediates):
             issuer = _Issuer.of(certificate)
             self._issuers.setdefault(issuer.subject, []).append(issuer)
+
+    def pkoc_issuer(self, reference: bytes) -> ec.EllipticCurvePublicKey | None:
+        """Return the key of a PKOC issuer by its issuer reference, 16 characters; None for a stranger."""
+        return self._pkoc_issuers.get(reference)
+
+    def sm_signer(self, identifier: bytes) -> Signer | None:
+        """Return who signs certificates of PIV secure messaging by their identifier, 8 bytes; None for a stranger."""
+        return self._sm_signers.get(identifier)
 
     def chain(self, certificate: x509.Certificate, at_s: int) -> Chain:
         """Find the chain from a card's certificate to an anchor.
@@ -211,9 +249,19 @@ def _signed(certificate: x509.Certificate, issuer: _Issuer) -> bool:
     return True
 
 
+def _policy(anchors: list[x509.Certificate], card: ExtensionPolicy) -> PolicyBuilder | None:
+    """Rules for a chain; None without an anchor, where there are no chains."""
+    if not anchors:
+        return None
+    builder = PolicyBuilder().store(Store(anchors)).max_chain_depth(MAX_CHAIN_DEPTH)
+    return builder.extension_policies(ca_policy=_issuer_policy(), ee_policy=card)
+
+
 def _verify(
-    policy: PolicyBuilder, certificate: x509.Certificate, intermediates: list[x509.Certificate], moment: int
+    policy: PolicyBuilder | None, certificate: x509.Certificate, intermediates: list[x509.Certificate], moment: int
 ) -> list[x509.Certificate] | None:
+    if policy is None:
+        return None
     # naive UTC is what PolicyBuilder.time takes
     try:
         when = dt.datetime.fromtimestamp(moment, dt.UTC).replace(tzinfo=None)

@@ -2,12 +2,17 @@
 
 from backend_sync.demo.population import TORN_AT_THE_END, Card, Visit
 from hardware.apdu import SW, ResponseApdu
+from hardware.medium import Target, Technology
 from hardware.virtual.air import AirCard, AirTiming
 from hardware.virtual.chip import Answer, Chip
 from hardware.virtual.piv import PivChip
 from hardware.virtual.timing import ChipTiming
+from validator import choice
+from validator.families import FAMILIES
 from validator.model import KnownCard
+from validator.operator_keys import OperatorKeys
 from validator.profiles import piv
+from validator.profiles.attempt import Attempt
 
 
 class StrangerChip:
@@ -42,7 +47,17 @@ def air_cards(visit: Visit, *, timed: bool) -> list[AirCard]:
 def answers_needed(chip: Chip) -> int:
     """Count the APDUs that a gate needs of a PIV card that it has never seen."""
     chip.reset()
-    profile = piv.authenticate(b"count", _nobody, lambda _shown: None)
+    attempt = Attempt(
+        region="count",
+        gate="count",
+        wall_ms=0,
+        uid=b"",
+        random=bytes,
+        known=_nobody,
+        begin=lambda _shown: None,
+        keys=OperatorKeys({}),
+    )
+    profile = choice.authenticate((FAMILIES[piv.NAME],), _COUNTING, attempt)
     command, answers = next(profile), 0
     while True:
         response = chip.process(bytes(command)).response
@@ -55,5 +70,8 @@ def answers_needed(chip: Chip) -> int:
             return answers
 
 
-def _nobody(_block_id: bytes) -> KnownCard | None:
+_COUNTING = Target(Technology.TYPE_A, b"", b"")
+
+
+def _nobody(_cache_key: bytes) -> KnownCard | None:
     return None

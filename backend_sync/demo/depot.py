@@ -4,12 +4,14 @@ The demo and the benchmarks use it; what it writes is what depot staff would wri
 """
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend_sync.delivery import deliver
 from backend_sync.demo.issuer import Issuer
+from backend_sync.demo.media import Operator
 from backend_sync.ledger import Ledger
 from backend_sync.publisher import Dates, Publisher, create_key, write_public_key
 from backend_sync.sales import Sale
@@ -30,6 +32,10 @@ device_key = "device.pem"
 
 [reader]
 name = "nfcpy:{air}"
+
+[cards]
+families = {families}
+{keys}
 
 [gate]
 driver = "none"
@@ -78,13 +84,17 @@ class Depot:
     publisher: Publisher
 
     @classmethod
-    def create(cls, folder: Path, *, air: str, port: int) -> "Depot":
+    def create(
+        cls, folder: Path, *, air: str, port: int, families: Sequence[str] = ("piv",), keys: Path | None = None
+    ) -> "Depot":
         """Make keys and configuration files.
 
         Args:
             folder: An empty directory.
             air: nfcpy's path of the simulated reader, ``udp:HOST:PORT``.
             port: The broker's loopback port.
+            families: Card families that the gate takes, in order.
+            keys: Directory of operator keys.
         """
         for name in ("device", "office"):
             write_public_key(create_key(folder / f"{name}.pem"), folder / f"{name}.pub")
@@ -98,6 +108,8 @@ class Depot:
             "publisher": PUBLISHER,
             "air": air,
             "port": port,
+            "families": json.dumps(list(families)),
+            "keys": "" if keys is None else f"keys = {json.dumps(str(keys))}",
         }
         (folder / "gate.toml").write_text(_GATE_TOML.format(**words))
         (folder / "office.toml").write_text(_OFFICE_TOML.format(**words))
@@ -131,14 +143,33 @@ class Depot:
             for credential_id, product in products:
                 ledger.record_sale(Sale(credential_id, product, product.balance or 2_000, sold_ms))
 
-    def publish(self, issuers: Sequence[Issuer], revoked: Iterable[bytes], now: dt.datetime) -> None:
-        """Publish trust, deny and ticket lists from the ledger, and install them at the gate."""
+    def publish(
+        self,
+        issuers: Sequence[Issuer],
+        revoked: Iterable[bytes],
+        now: dt.datetime,
+        *,
+        operator: Operator | None = None,
+        enrolled: Sequence[bytes] = (),
+    ) -> None:
+        """Publish lists, tickets from the ledger, and install them at the gate.
+
+        Args:
+            issuers: Issuers of X.509 certificates.
+            revoked: Credentials that are refused.
+            now: When they are made.
+            operator: Whose own media are believed as well.
+            enrolled: Bare keys that are enrolled, SubjectPublicKeyInfo in DER.
+        """
         dates = Dates(int(now.timestamp()), int(now.timestamp()) + FRESH_S)
         anchors = []
         for number, issuer in enumerate(issuers):
             anchors.append(self.folder / f"issuer-{number}.pem")
             anchors[-1].write_bytes(issuer.pem)
-        self.publisher.trust(anchors, [], dates)
+        pkoc, signers = (operator.pkoc_issuers, operator.sm_signers) if operator else ({}, ())
+        self.publisher.trust(anchors, [], dates, pkoc_issuers=pkoc, sm_signers=signers)
+        if enrolled:
+            self.publisher.enrolled(enrolled, dates)
         self.publisher.deny(revoked, dates)
         with Ledger.open(self.ledger_url, create=True) as ledger, ledger.snapshot() as tickets:
             self.publisher.tickets(tickets.product_states(), tickets.horizons(), dates)

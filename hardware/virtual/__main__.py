@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,11 @@ import typer
 from hardware.medium import ReaderGone, Technology
 from hardware.virtual import vpcd
 from hardware.virtual.air import AirCard, AirTiming, Field
+from hardware.virtual.card_files import CardFiles, NotThisCard, Profile, make
 from hardware.virtual.chip import Answer, Chip
-from hardware.virtual.piv import PivChip
 from hardware.virtual.piv_key import CardFileError
 from hardware.virtual.timing import MODELS, ChipTiming, NoFigure
+from hardware.virtual.type2_target import TagChip
 
 AIR = "127.0.0.1:54321"
 
@@ -36,12 +38,6 @@ app = typer.Typer(
 )
 
 
-class Profile(StrEnum):
-    """The card families that exist in software."""
-
-    PIV = "piv"
-
-
 class Type(StrEnum):
     """The two ways of ISO/IEC 14443 to speak."""
 
@@ -50,32 +46,25 @@ class Type(StrEnum):
 
 
 class _Watched:
-    """A chip that tells what it was asked: instruction and sizes, never data."""
+    """A card that tells what it was asked: instruction and sizes, never data."""
 
-    def __init__(self, chip: Chip, *, as_json: bool) -> None:
-        self._chip = chip
+    def __init__(self, asked: Callable[[bytes], Answer], *, as_json: bool) -> None:
+        self._asked = asked
         self._as_json = as_json
         self.apdus = 0
         self.last_s = 0.0
 
-    @property
-    def historical(self) -> bytes:
-        return self._chip.historical
-
-    def reset(self) -> None:
-        self._chip.reset()
-
     def process(self, command: bytes) -> Answer:
-        answer = self._chip.process(command)
+        answer = self._asked(command)
         self.apdus += 1
         self.last_s = asyncio.get_running_loop().time()
         response = answer.response or b""
         self.tell(
             "apdu",
-            ins=command[1:2].hex().upper(),
+            ins=self._instruction(command),
             bytes_in=len(command),
             bytes_out=len(response),
-            sw=response[-2:].hex().upper(),
+            sw=self._status(response),
             compute_ms=round(answer.compute_s * 1000, 1),
         )
         return answer
@@ -85,6 +74,56 @@ class _Watched:
             print(json.dumps({"event": event, **facts}), flush=True)
         else:
             print(event, *(f"{name}={value}" for name, value in facts.items() if value is not None), flush=True)
+
+    @staticmethod
+    def _instruction(command: bytes) -> str:
+        return command[1:2].hex().upper()
+
+    @staticmethod
+    def _status(response: bytes) -> str | None:
+        return response[-2:].hex().upper()
+
+
+class _WatchedChip(_Watched):
+    """A chip with APDUs."""
+
+    def __init__(self, chip: Chip, *, as_json: bool) -> None:
+        super().__init__(chip.process, as_json=as_json)
+        self._chip = chip
+
+    @property
+    def historical(self) -> bytes:
+        return self._chip.historical
+
+    def reset(self) -> None:
+        self._chip.reset()
+
+
+class _WatchedTag(_Watched):
+    """A type 2 tag's chip, with frames."""
+
+    def __init__(self, chip: TagChip, *, as_json: bool) -> None:
+        super().__init__(chip.process, as_json=as_json)
+        self._chip = chip
+
+    @property
+    def shown_uid(self) -> bytes | None:
+        return self._chip.shown_uid
+
+    @property
+    def sak(self) -> int:
+        return self._chip.sak
+
+    def reset(self) -> None:
+        self._chip.reset()
+
+    @staticmethod
+    def _instruction(command: bytes) -> str:
+        return command[:1].hex().upper()
+
+    @staticmethod
+    def _status(response: bytes) -> str | None:
+        return response.hex().upper() if len(response) == 1 else None
 
 
 @app.callback()
@@ -99,6 +138,19 @@ def present(
     key: Annotated[Path | None, typer.Option(help="Private key, PEM or DER.")] = None,
     cert: Annotated[Path | None, typer.Option(help="Certificate, PEM or DER; need not belong to the key.")] = None,
     p12: Annotated[Path | None, typer.Option(help="Key and certificate in one PKCS#12 file.")] = None,
+    sm_key: Annotated[Path | None, typer.Option(help="Clear private key of PIV secure messaging, PEM or DER.")] = None,
+    cvc: Annotated[
+        Path | None, typer.Option(help="Card-verifiable certificate of a pkoc2 or piv-sm card, the octets of 7F21.")
+    ] = None,
+    uid: Annotated[str | None, typer.Option(metavar="HEX", help="UID; an NXP card needs its own, 7 bytes.")] = None,
+    card_key_file: Annotated[
+        Path | None, typer.Option(help="The NXP card's own AES key (AN10922), 32 hexadecimal digits.")
+    ] = None,
+    uid_key_file: Annotated[
+        Path | None, typer.Option(help="The key that reads the hidden UID of an Ultralight AES, the same.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(metavar="HEX", help="Account token of an NXP card, 16 bytes.")] = None,
+    random_uid: Annotated[bool, typer.Option("--random-uid", help="Hide the UID of an Ultralight AES.")] = False,
     password_file: Annotated[Path | None, typer.Option(help="First line: password of the key or PKCS#12.")] = None,
     pin_file: Annotated[
         Path | None, typer.Option(help="First line: the card's PIN; without it the PIN is blocked.")
@@ -129,20 +181,26 @@ def present(
     if pcd is not None and (technology, fsci, fwi) != (None, None, None):
         raise typer.BadParameter("--type, --fsci and --fwi belong to the air: a PC/SC reader hides them")
     host, port = _address(pcd or air or AIR)
-    chip = _make(
-        profile,
+    description = CardFiles(
         key=key,
-        cert=cert,
+        certificate=cert,
         p12=p12,
-        password_file=password_file,
-        pin_file=pin_file,
         compress=compress,
-        model=model,
+        sm_key=sm_key,
+        cvc=cvc,
+        uid=_octets(uid, "--uid"),
+        card_key=card_key_file,
+        uid_key=uid_key_file,
+        token=_octets(token, "--token"),
+        random_uid=random_uid,
     )
-    card = _Watched(chip, as_json=as_json)
-    told = partial(card.tell, "presented", profile=profile.value, key=chip.key_type.value, model=model)
-    if pcd is not None:
-        holding = _in_reader(card, host, port, tear_after, told)
+    chip, kind = _make(profile, description, password_file, pin_file, model)
+    if isinstance(chip, TagChip) and (pcd is not None or technology == Type.B):
+        raise typer.BadParameter("a tag without ISO-DEP is held against the air, and speaks type A")
+    card = _WatchedTag(chip, as_json=as_json) if isinstance(chip, TagChip) else _WatchedChip(chip, as_json=as_json)
+    told = partial(card.tell, "presented", profile=profile.value, key=kind, model=model)
+    if pcd is not None and isinstance(card, _WatchedChip):
+        holding = _in_reader(card, (host, port), description.uid, tear_after, told)
     else:
         spoken = Technology(technology or Type.A)
         timing = AirTiming() if model else None
@@ -154,6 +212,7 @@ def present(
                 fwi=8 if fwi is None else fwi,
                 timing=timing,
                 tear_after=tear_after,
+                uid=None if isinstance(chip, TagChip) else description.uid,
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
@@ -167,9 +226,11 @@ def present(
     card.tell("removed", apdus=card.apdus)
 
 
-async def _in_reader(card: Chip, host: str, port: int, tear_after: int | None, told: Callable[..., None]) -> None:
-    told(where=f"vpcd:{host}:{port}")
-    await vpcd.present(card, host, port, tear_after=tear_after)
+async def _in_reader(
+    card: Chip, address: tuple[str, int], uid: bytes | None, tear_after: int | None, told: Callable[..., None]
+) -> None:
+    told(where="vpcd:{}:{}".format(*address))
+    await vpcd.present(card, *address, uid=uid, tear_after=tear_after)
 
 
 async def _on_air(card: AirCard, host: str, port: int, told: Callable[..., None]) -> None:
@@ -211,39 +272,37 @@ async def _read_and_quiet(card: _Watched) -> None:
 
 
 def _make(
-    profile: Profile,
-    *,
-    key: Path | None,
-    cert: Path | None,
-    p12: Path | None,
-    password_file: Path | None,
-    pin_file: Path | None,
-    compress: bool,
-    model: str | None,
-) -> PivChip:
-    assert profile is Profile.PIV
+    profile: Profile, description: CardFiles, password_file: Path | None, pin_file: Path | None, model: str | None
+) -> tuple[Chip | TagChip, str]:
     try:
         timing = ChipTiming.of(model) if model else None
         password = _first_line(password_file).encode() if password_file else None
         pin = _first_line(pin_file) if pin_file else None
-        if p12 is not None and key is None and cert is None:
-            return PivChip.from_pkcs12(p12, password, compress=compress, timing=timing, pin=pin)
-        if key is not None and cert is not None and p12 is None:
-            return PivChip.from_pem(key, cert, password, compress=compress, timing=timing, pin=pin)
+        return make(profile, replace(description, password=password, pin=pin, timing=timing))
     except CardFileError as error:
         _fail(os.EX_DATAERR, str(error))
     except NoFigure as error:
         raise typer.BadParameter(str(error), param_hint="--model") from error
+    except NotThisCard as error:
+        raise typer.BadParameter(str(error)) from error
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--pin-file") from error
-    raise typer.BadParameter("a card needs --key and --cert, or --p12")
+        raise typer.BadParameter(str(error), param_hint=None if pin_file is None else "--pin-file") from error
+
+
+def _octets(text: str | None, option: str) -> bytes | None:
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError:
+        raise typer.BadParameter("not hexadecimal", param_hint=option) from None
 
 
 def _first_line(path: Path) -> str:
     try:
         return path.read_text().partition("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CardFileError(f"{path}: {error}") from error
+    except OSError as error:
+        raise CardFileError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise CardFileError(f"{path}: not text") from None
 
 
 def _address(text: str) -> tuple[str, int]:

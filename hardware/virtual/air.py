@@ -2,12 +2,17 @@
 
 A datagram is ``<bit rate and technology> <frame in hexadecimal>``, or ``RFOFF`` when the reader drops its field. Where
 no card speaks the technology asked for, ``RFOFF`` is said at once, so that the reader need not wait out its second.
+
+Several cards in one field answer at the same time, and nobody keeps their answers apart: what arrives is `superposed`.
 """
 
 import asyncio
+import itertools
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from hardware.isodep import (
     CRC_BYTES,
@@ -22,9 +27,12 @@ from hardware.medium import Technology
 from hardware.virtual.anticollision import Anticollision, TypeA, TypeB, is_poll
 from hardware.virtual.chip import Chip
 from hardware.virtual.isodep_target import WORK_SHARE, IsoDepTarget, Reply, no_air
+from hardware.virtual.type2_target import Acknowledgement, TagChip, Type2Target
 
 #: One byte and its parity bit at 106 kbit/s: nine elementary time units of 128 carrier cycles.
 BYTE_AIR_S = 9 * 128 / 13.56e6
+#: Four bits without parity, as a part of a byte.
+_ACKNOWLEDGEMENT_SHARE = 4 / 9
 UID_SIZES = (4, 7, 10)
 RANDOM_UID_PREFIX = b"\x08"
 TECHNOLOGIES = frozenset({Technology.TYPE_A.value, Technology.TYPE_B.value})
@@ -50,9 +58,15 @@ class AirTiming:
         """Return the seconds that a frame (given without CRC) takes."""
         return (len(frame) + (CRC_BYTES if crc else 0)) * self.byte_s
 
+    def answer_s(self, reply: Reply) -> float:
+        """Return the seconds that an answer takes."""
+        if isinstance(reply, Acknowledgement):
+            return self.byte_s * _ACKNOWLEDGEMENT_SHARE
+        return self.frame_s(reply.frame, crc=reply.crc)
+
 
 class AirCard:
-    """A chip with an antenna.
+    """A chip, or a type 2 tag's, with an antenna.
 
     Attributes:
         technology: Type A or type B.
@@ -66,7 +80,7 @@ class AirCard:
 
     def __init__(
         self,
-        chip: Chip,
+        chip: Chip | TagChip,
         technology: Technology,
         *,
         uid: bytes | None = None,
@@ -80,13 +94,15 @@ class AirCard:
         """Describe the card; `Field.place` brings it into the field.
 
         Args:
-            chip: What answers APDUs. Its historical bytes travel in the ATS, the first four also in the ATQB.
-            technology: Type A or type B.
+            chip: What answers APDUs. Its historical bytes travel in the ATS, the first four also in the ATQB. A tag's
+                chip answers frames; it knows its own UID and SAK, and waiting times and frame sizes mean nothing to it.
+            technology: Type A or type B; a tag is type A.
             uid: UID of 4, 7 or 10 bytes (A) or PUPI of 4 (B); None draws a fresh one at each power-up, as phones do.
             fsci: Frame size index, 0 to 8.
             fwi: Frame waiting time index, 0 to 14; 4 if the ATS goes without its interface bytes.
             timing: Timing model; None answers at once and ignores compute times, but for S(WTX).
-            tear_after: The card leaves once it has answered this many APDUs; 0 is right after activation.
+            tear_after: The card leaves once it has answered this many APDUs (a tag: frames); 0 is right after
+                activation.
             wtx_every: Ask for more time before every nth block, needed or not.
             ats_interface_bytes: Whether the ATS has TA, TB and TC.
 
@@ -101,7 +117,10 @@ class AirCard:
         self._fwi = fwi if ats_interface_bytes or technology is Technology.TYPE_B else DEFAULT_FWI
         self._fwt_s = frame_waiting_time_s(self._fwi)
         whole_s = timing.frame_s(bytes(frame_bytes(fsci) + FRAME_SIZES[-1])) if timing else 0.0
-        if whole_s > WORK_SHARE * self._fwt_s:
+        if isinstance(chip, TagChip):
+            if technology is not Technology.TYPE_A or uid is not None:
+                raise ValueError("a type 2 tag is type A and shows the UID of its own memory: leave the UID out")
+        elif whole_s > WORK_SHARE * self._fwt_s:
             raise ValueError(f"FWI {self._fwi} is shorter than two whole frames on the modelled air: use 8 or more")
         self.technology = technology
         self.timing = timing
@@ -111,7 +130,7 @@ class AirCard:
         self._tear_after = tear_after
         self._wtx_every = wtx_every
         self._interface_bytes = ats_interface_bytes
-        self._target: IsoDepTarget | None = None
+        self._target: IsoDepTarget | Type2Target | None = None
         self._answered = 0
         self._activation = self._new_activation()
         self.placed()
@@ -148,11 +167,13 @@ class AirCard:
         """Return the modelled seconds from a frame's first bit to the last bit of its answer."""
         if self.timing is None:
             return 0.0
-        air_s = self.timing.frame_s(frame, crc=reply.crc) + self.timing.frame_s(reply.frame, crc=reply.crc)
-        return air_s + reply.compute_s
+        return self.timing.frame_s(frame, crc=reply.crc) + self.timing.answer_s(reply) + reply.compute_s
 
     def _new_activation(self) -> Anticollision:
-        identifier = self._uid or RANDOM_UID_PREFIX + secrets.token_bytes(3)
+        random = RANDOM_UID_PREFIX + secrets.token_bytes(3)
+        if isinstance(self._chip, TagChip):
+            return TypeA(self._chip.shown_uid or random, None, self._chip.sak)
+        identifier = self._uid or random
         if self.technology is Technology.TYPE_A:
             ats = Ats(self._fsci, self._fwi, 0, self._chip.historical, interface_bytes=self._interface_bytes)
             return TypeA(identifier, bytes(ats))
@@ -161,7 +182,9 @@ class AirCard:
 
     def _activate(self, frame: bytes) -> Reply | None:
         reply = self._activation.receive(frame)
-        if self._activation.fsdi is not None:
+        if isinstance(self._chip, TagChip):
+            self._target = Type2Target(self._chip) if self._activation.selected else None
+        elif self._activation.fsdi is not None:
             self._target = IsoDepTarget(
                 self._chip,
                 card_frame=frame_bytes(self._fsci),
@@ -172,13 +195,17 @@ class AirCard:
             )
         return reply
 
-    def _wear(self, target: IsoDepTarget) -> None:
-        """Follow the target out of the protocol state: deselected, or torn away."""
+    def _wear(self, target: IsoDepTarget | Type2Target) -> None:
+        """Follow the target out of its state: deselected, fallen back, or torn away."""
         answered = self._answered + target.answered
         self.torn = target.torn or (self._tear_after is not None and answered >= self._tear_after)
         if target.halted:
             self._activation.halt()
             self._retire()
+        elif isinstance(target, Type2Target) and target.dropped:
+            self._activation.drop()
+            self._retire()
+            self._chip.reset()
 
     def _retire(self) -> None:
         """Drop the target and keep its count: the card's own count runs since it was placed."""
@@ -187,8 +214,23 @@ class AirCard:
         self._target = None
 
 
+def superposed(replies: Sequence[Reply]) -> bytes:
+    """Return what arrives where several cards answer at once, to a reader that cannot keep them apart.
+
+    Type A answers in step, so that equal frames are one. Where frames carry no CRC, collided bits read as set, as both
+    halves of the bit are modulated (ISO/IEC 14443-2 §8.2.5); with one, what arrives breaks off where they differ.
+    """
+    frames = [reply.frame for reply in replies]
+    if any(reply.crc for reply in replies):
+        return bytes(
+            octets[0] for octets in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*frames, strict=False))
+        )
+    size = max(map(len, frames))
+    return reduce(int.__or__, (int.from_bytes(frame.ljust(size, b"\0")) for frame in frames)).to_bytes(size)
+
+
 class Field:
-    """The field of one simulated reader, with at most one card in it."""
+    """The field of one simulated reader, with the cards in it."""
 
     @classmethod
     async def open(cls, host: str = "127.0.0.1", port: int = 0) -> "Field":
@@ -206,7 +248,7 @@ class Field:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.DatagramTransport | None = None
         self._closed = self._loop.create_future()
-        self._card: AirCard | None = None
+        self._cards: list[AirCard] = []
         self._reader: Address | None = None
         self._pending: asyncio.TimerHandle | None = None
         self._empty_polls: set[str] = set()
@@ -228,17 +270,23 @@ class Field:
     def place(self, card: AirCard) -> None:
         """Hold a card against the reader, in place of any other; the next poll finds it."""
         self.remove()
-        card.placed()
-        self._card = card
-        self._empty_polls.clear()
-        self._noticed.clear()
+        self.add(card)
 
-    def remove(self) -> None:
-        """Take the card away; an answer that has not left by now never will."""
-        if self._card is not None:
-            self._card.power_off()
-        self._card = None
+    def add(self, card: AirCard) -> None:
+        """Hold one more card against the reader."""
+        card.placed()
+        self._cards.append(card)
+        self._overlook()
+
+    def remove(self, card: AirCard | None = None) -> None:
+        """Take a card away, or all of them; an answer that has not left by now never will."""
+        leaving = [each for each in self._cards if card in (None, each)]
+        for each in leaving:
+            each.power_off()
+        self._cards = [each for each in self._cards if each not in leaving]
         self._forget_answer()
+        if leaving:
+            self._overlook()
 
     async def polled(self) -> None:
         """Return once the reader has looked for both technologies since the last card left: it noticed the absence."""
@@ -272,18 +320,19 @@ class Field:
             self._answer(rate[-1:], frame, reader, arrival)
 
     def _answer(self, technology: str, frame: bytes, reader: Address, arrival: float) -> None:
-        card = self._card
-        reply = card.receive(frame) if card is not None and card.technology.value == technology else None
-        if card is None or reply is None:
+        asked = [card for card in self._cards if card.technology.value == technology]
+        replies = [(card, reply) for card in asked if (reply := card.receive(frame)) is not None]
+        if not replies:
             if is_poll(technology, frame):
                 self._send(_RFOFF, reader)
                 self._note_poll(technology)
             return
-        datagram = f"106{technology} {reply.frame.hex()}".encode("ascii")
-        if card.timing is None:
+        said = superposed([reply for _, reply in replies])
+        datagram = f"106{technology} {said.hex()}".encode("ascii")
+        if all(card.timing is None for card, _ in replies):
             self._send(datagram, reader)
             return
-        due = arrival + card.delay_s(frame, reply)
+        due = arrival + max(card.delay_s(frame, reply) for card, reply in replies)
         self._pending = self._loop.call_at(due - _WAKE_EARLY_S, self._leave, due, datagram, reader)
 
     def _leave(self, due: float, datagram: bytes, reader: Address) -> None:
@@ -294,8 +343,13 @@ class Field:
         self._pending = None
         self._send(datagram, reader)
 
+    def _overlook(self) -> None:
+        """Forget which looks found nobody."""
+        self._empty_polls.clear()
+        self._noticed.clear()
+
     def _note_poll(self, technology: str) -> None:
-        if self._card is None or self._card.torn:
+        if all(card.torn for card in self._cards):
             self._empty_polls.add(technology)
             if self._empty_polls >= TECHNOLOGIES:
                 self._noticed.set()
@@ -303,8 +357,8 @@ class Field:
     def _power_off(self, reader: Address | None) -> None:
         self._reader = reader
         self._forget_answer()
-        if self._card is not None:
-            self._card.power_off()
+        for card in self._cards:
+            card.power_off()
 
     def _forget_answer(self) -> None:
         if self._pending is not None:

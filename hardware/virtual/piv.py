@@ -1,7 +1,8 @@
 """A PIV card in software (SP 800-73-5): the card authentication key 9E, its certificate, CHUID and discovery object.
 
-It does what a card does over the contactless interface without a PIN, and refuses the rest with the status words of
-part 2. The certificate need not belong to the key: a card like that is a clone, and a gate must say so.
+It may hold a secure messaging key as well (04). It does what a card does over the contactless interface without a PIN,
+and refuses the rest with the status words of part 2. A certificate need not belong to its key: a card like that is a
+clone, and a gate must say so.
 """
 
 import hashlib
@@ -14,9 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from hardware import tlv
 from hardware.apdu import CHAINING, INS_GET_RESPONSE, SHORT_LE_MAX, SW, ApduError, CommandApdu
+from hardware.opacity import KEY_REFERENCE as KEY_SECURE_MESSAGING
 from hardware.virtual import piv_objects
 from hardware.virtual.chip import Answer
 from hardware.virtual.piv_key import CardKey, ChallengeRefused, read_certificate, read_key, read_pkcs12
+from hardware.virtual.piv_sm import SIGNER_CERTIFICATE, AgreementRefused, SmKey
 from hardware.virtual.timing import ChipTiming, KeyType
 
 INS_VERIFY = 0x20
@@ -62,10 +65,11 @@ class PivChip:
         pin: The PIV PIN, 6 to 8 digits. Key 9E never asks for it, but some software logs in before it uses any key.
             None is a card whose PIN was never set: it stands blocked.
         version: What the version instruction of Yubico's tools is told; None leaves that instruction out.
+        secure_messaging: The secure messaging key; None is a card without one.
 
     Raises:
         CardFileError: PIV has no such key type.
-        NoFigure: The timing's card model was never measured with this key type.
+        NoFigure: The timing's card model was never measured with a key type of this card.
         ValueError: `piece` is out of range, or the PIN is no PIV PIN.
     """
 
@@ -80,11 +84,20 @@ class PivChip:
         timing: ChipTiming | None = None,
         pin: str | None = None,
         version: tuple[int, int, int] | None = (5, 4, 3),
+        secure_messaging: SmKey | None = None,
     ) -> None:
         if not 1 <= piece <= SHORT_LE_MAX:
             raise ValueError(f"a response of {piece} bytes: a short APDU carries 1 to {SHORT_LE_MAX}")
         self._key = CardKey.of(key)
-        self._compute_s = timing.seconds(self._key.kind) if timing else 0.0
+        self._secure_messaging = secure_messaging
+        self._answers: dict[tuple[int, int], Callable[[bytes], bytes]] = {
+            (self._key.algorithm, KEY_CARD_AUTHENTICATION): self._key.sign
+        }
+        kinds = {KEY_CARD_AUTHENTICATION: self._key.kind}
+        if secure_messaging is not None:
+            self._answers[secure_messaging.suite.identifier, KEY_SECURE_MESSAGING] = secure_messaging.agree
+            kinds[KEY_SECURE_MESSAGING] = secure_messaging.kind
+        self._compute_s = {reference: timing.seconds(kind) for reference, kind in kinds.items()} if timing else {}
         self._piece = piece
         self._version = bytes(version) if version else None
         self._pin = _padded_pin(pin) if pin is not None else None
@@ -99,6 +112,8 @@ class PivChip:
         if certificate is not None:
             container = piv_objects.certificate_object(certificate, compress=compress)
             self._objects[piv_objects.CARD_AUTHENTICATION_CERTIFICATE] = container
+        if secure_messaging is not None and secure_messaging.signer is not None:
+            self._objects[SIGNER_CERTIFICATE] = piv_objects.certificate_object(secure_messaging.signer, compress=False)
         self._commands: dict[int, Callable[[CommandApdu, bytes], bytes]] = {
             INS_SELECT: self._select,
             INS_GET_DATA: self._get_data,
@@ -119,15 +134,16 @@ class PivChip:
         compress: bool = False,
         timing: ChipTiming | None = None,
         pin: str | None = None,
+        secure_messaging: SmKey | None = None,
     ) -> "PivChip":
         """Make a card of a PKCS#12 file.
 
         Raises:
             CardFileError: The file cannot be read or used; the message names it.
-            NoFigure: The timing's card model was never measured with this key type.
+            NoFigure: The timing's card model was never measured with a key type of this card.
         """
         key, certificate = read_pkcs12(path, password)
-        return cls(key, certificate, compress=compress, timing=timing, pin=pin)
+        return cls(key, certificate, compress=compress, timing=timing, pin=pin, secure_messaging=secure_messaging)
 
     @classmethod
     def from_pem(
@@ -139,15 +155,16 @@ class PivChip:
         compress: bool = False,
         timing: ChipTiming | None = None,
         pin: str | None = None,
+        secure_messaging: SmKey | None = None,
     ) -> "PivChip":
         """Make a card of a key file and a certificate file, PEM or DER.
 
         Raises:
             CardFileError: A file cannot be read or used; the message names it.
-            NoFigure: The timing's card model was never measured with this key type.
+            NoFigure: The timing's card model was never measured with a key type of this card.
         """
         key, certificate = read_key(key_path, password), read_certificate(certificate_path)
-        return cls(key, certificate, compress=compress, timing=timing, pin=pin)
+        return cls(key, certificate, compress=compress, timing=timing, pin=pin, secure_messaging=secure_messaging)
 
     @property
     def key_type(self) -> KeyType:
@@ -185,7 +202,7 @@ class PivChip:
             response = self._commands[apdu.ins](apdu, data)
         except _Refused as refused:
             return _status(refused.sw)
-        compute_s = self._compute_s if apdu.ins == INS_GENERAL_AUTHENTICATE else 0.0
+        compute_s = self._compute_s.get(apdu.p2, 0.0) if apdu.ins == INS_GENERAL_AUTHENTICATE else 0.0
         return self._answer(response, le, compute_s)
 
     def _admit(self, apdu: CommandApdu) -> None:
@@ -226,7 +243,11 @@ class PivChip:
         if len(name) < piv_objects.AID_MIN or not piv_objects.AID.startswith(name):
             raise _Refused(SW.FILE_NOT_FOUND)
         self._selected = True
-        return piv_objects.application_property_template() if apdu.p2 == _WITH_TEMPLATE else b""
+        return self._template() if apdu.p2 == _WITH_TEMPLATE else b""
+
+    def _template(self) -> bytes:
+        template = piv_objects.application_property_template()
+        return template if self._secure_messaging is None else self._secure_messaging.announced(template)
 
     def _get_data(self, apdu: CommandApdu, data: bytes) -> bytes:
         """Part 2 §3.1.2."""
@@ -241,21 +262,17 @@ class PivChip:
         return self._objects[tag]
 
     def _general_authenticate(self, apdu: CommandApdu, data: bytes) -> bytes:
-        """Part 2 §3.2.4, internal authentication: 7C {82 empty, 81 challenge}, in either order."""
+        """Part 2 §3.2.4: internal authentication, or with the secure messaging key the key establishment of §4.1.8."""
         if apdu.p2 in _KEYS_BEHIND_THE_PIN:
             # There is no such key; a reader without the PIN need not learn that.
             raise _Refused(SW.REFERENCED_DATA_NOT_FOUND if self._verified else SW.SECURITY_STATUS_NOT_SATISFIED)
-        if (apdu.p1, apdu.p2) != (self._key.algorithm, KEY_CARD_AUTHENTICATION):
+        answer = self._answers.get((apdu.p1, apdu.p2))
+        if answer is None:
             raise _Refused(SW.INCORRECT_P1_P2)
         try:
-            template = tlv.parse(tlv.parse_one(data, 0x7C))
-            fields = {item.tag: item.value for item in template}
-            if len(template) != len(fields) or fields.keys() != {0x81, 0x82} or fields[0x82]:
-                raise _Refused(SW.INCORRECT_DATA)
-            signature = self._key.sign(fields[0x81])
-        except (tlv.TlvError, ChallengeRefused):
+            return tlv.encode(0x7C, tlv.encode(0x82, answer(_challenge(data))))
+        except (tlv.TlvError, ChallengeRefused, AgreementRefused):
             raise _Refused(SW.INCORRECT_DATA) from None
-        return tlv.encode(0x7C, tlv.encode(0x82, signature))
 
     def _verify(self, apdu: CommandApdu, data: bytes) -> bytes:
         """Part 2 §3.2.1; without data it asks for the state, with P1 FF it forgets that the PIN was verified."""
@@ -290,6 +307,15 @@ class PivChip:
 
 def _status(sw: int) -> Answer:
     return Answer(sw.to_bytes(2))
+
+
+def _challenge(data: bytes) -> bytes:
+    """Take the challenge out of 7C {82 empty, 81 challenge}, in either order."""
+    template = tlv.parse(tlv.parse_one(data, 0x7C))
+    fields = {item.tag: item.value for item in template}
+    if len(template) != len(fields) or fields.keys() != {0x81, 0x82} or fields[0x82]:
+        raise _Refused(SW.INCORRECT_DATA)
+    return fields[0x81]
 
 
 def _padded_pin(pin: str) -> bytes:

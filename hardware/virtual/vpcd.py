@@ -2,10 +2,14 @@
 
 The card is the TCP client. Each message is a two-byte big-endian length and that many bytes. One byte is a control:
 00 power off, 01 power on, 02 reset, 04 tell the ATR; anything longer is an APDU, and its answer goes back alike.
+
+vpcd hands on what PC/SC keeps for the reader, too: commands of class FF. They are answered here in the reader's place,
+and the chip never sees one.
 """
 
 import asyncio
 import socket
+from dataclasses import dataclass
 
 from hardware.atr import contactless_atr
 from hardware.medium import ReaderGone
@@ -15,6 +19,11 @@ PORT = 35963
 
 _POWER_OFF, _POWER_ON, _RESET, _ATR = 0, 1, 2, 4
 _LENGTH_BYTES = 2
+_HEADER_BYTES = 4
+_READERS_CLASS = 0xFF
+_GET_UID = bytes.fromhex("FF CA 00 00 00")  # PC/SC part 3 §3.2.2.1.3
+_UID_SIZES = (4, 7, 10)
+_OK, _NOT_SUPPORTED = bytes.fromhex("90 00"), bytes.fromhex("6A 81")
 _RETRY_S = 0.2
 
 
@@ -24,6 +33,7 @@ async def present(
     port: int = PORT,
     *,
     atr: bytes | None = None,
+    uid: bytes | None = None,
     tear_after: int | None = None,
     tries: int = 50,
 ) -> None:
@@ -34,13 +44,17 @@ async def present(
         host: Where vpcd listens.
         port: Its port; a second slot listens on the next one.
         atr: The answer to reset; by default that of a contactless card with the chip's historical bytes.
+        uid: What the reader tells of the card's UID: 4, 7 or 10 bytes; None is a reader that tells none.
         tear_after: Take the card away instead of answering the APDU after this many answers, and return.
         tries: How many refused connections in a row, 0.2 s apart, are too many.
 
     Raises:
         ReaderGone: Nothing listened for that long.
+        ValueError: The UID has another length.
     """
-    answer_to_reset = contactless_atr(chip.historical) if atr is None else atr
+    if uid is not None and len(uid) not in _UID_SIZES:
+        raise ValueError(f"a UID has 4, 7 or 10 bytes, not {len(uid)}")
+    own = _Readers(contactless_atr(chip.historical) if atr is None else atr, uid)
     name = f"vpcd:{host}:{port}"
     refused = 0
     while True:
@@ -56,8 +70,8 @@ async def present(
         refused = 0
         chip.reset()
         try:
-            await _serve(chip, answer_to_reset, reader, writer, tear_after)
-        except (asyncio.IncompleteReadError, ConnectionError):
+            await _serve(chip, own, reader, writer, tear_after)
+        except (asyncio.IncompleteReadError, OSError):
             await asyncio.sleep(_RETRY_S)
         else:
             return
@@ -65,8 +79,23 @@ async def present(
             writer.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Readers:
+    """What is the reader's to say of the card."""
+
+    atr: bytes
+    uid: bytes | None
+
+    @staticmethod
+    def asked(message: bytes) -> bool:
+        return len(message) >= _HEADER_BYTES and message[0] == _READERS_CLASS
+
+    def answer(self, command: bytes) -> bytes:
+        return self.uid + _OK if self.uid is not None and command == _GET_UID else _NOT_SUPPORTED
+
+
 async def _serve(
-    chip: Chip, atr: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tear_after: int | None
+    chip: Chip, own: _Readers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tear_after: int | None
 ) -> None:
     """Answer until the connection breaks (raises) or the card is torn away (returns)."""
     clock = asyncio.get_running_loop()
@@ -77,7 +106,9 @@ async def _serve(
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES))
         message = await reader.readexactly(length)
-        if length > 1:
+        if own.asked(message):
+            response = own.answer(message)
+        elif length > 1:
             if answered == tear_after:
                 return
             began = clock.time()
@@ -88,7 +119,7 @@ async def _serve(
             response = answer.response
             answered += 1
         elif message[:1] == bytes([_ATR]):
-            response = atr
+            response = own.atr
         else:
             if message[:1] in (bytes([_POWER_OFF]), bytes([_POWER_ON]), bytes([_RESET])):
                 chip.reset()

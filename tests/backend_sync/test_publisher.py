@@ -98,7 +98,7 @@ class TestNothingBadIsPublished:
         assert self.refused(ListKind.TRUST)
 
     def test_no_anchor(self) -> None:
-        with pytest.raises(PublishError, match="not a trust list"):
+        with pytest.raises(PublishError, match="nobody is on it"):
             self.publisher.trust([], [], DATES)
         assert self.refused(ListKind.TRUST)
 

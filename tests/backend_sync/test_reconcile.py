@@ -42,7 +42,7 @@ def numbers_without(device: DeviceBooks) -> set[int]:
 
 def tamper(ledger: Ledger, table: str, statement: str) -> None:
     """As somebody does who owns the file: the triggers go first."""
-    with ledger._writing() as connection:
+    with ledger.writing() as connection:
         for verb in ("update", "delete", "replace"):
             connection.execute(text(f"DROP TRIGGER {table}_no_{verb}"))
         connection.execute(text(statement))
@@ -354,7 +354,7 @@ def test_a_device_that_was_never_heard_is_listed() -> None:
 def test_whoever_deletes_positions_hides_nothing(lost: tuple[int, ...]) -> None:
     journal = GateJournal().fill(5)
     with recorded(journal, *(seq for seq in range(1, 6) if seq not in lost)) as ledger:
-        with ledger._writing() as connection:
+        with ledger.writing() as connection:
             connection.execute(text("DELETE FROM position"))
         books = reconcile(ledger)
         assert numbers_of(books.devices[0].chain.missing) == set(lost)
@@ -368,7 +368,7 @@ def test_whoever_deletes_a_whole_journal_leaves_what_it_announced() -> None:
     with recorded(old, 1, 2, 3) as ledger:
         ledger.record_batch(new.arrival(1), received_ms=DAWN_MS)
         tamper(ledger, "tap", "DELETE FROM tap WHERE epoch = 5")
-        with ledger._writing() as connection:
+        with ledger.writing() as connection:
             connection.execute(text("DELETE FROM position WHERE epoch = 5"))
         books = reconcile(ledger)
     assert [(one.epoch, one.chain.outstanding) for one in books.devices] == [(5, 3), (9, 0)]

@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from backend_sync.demo.depot import PLACE, REGION, Depot
 from backend_sync.demo.issuer import DAY, CardKey, Issuer
+from backend_sync.demo.media import Operator, OperatorCard
 from backend_sync.demo.population import Card
 from hardware.gate import Signal
 from hardware.medium import Reader, Technology
@@ -20,12 +21,15 @@ from hardware.virtual.air import AirCard, Field
 from hardware.virtual.chip import Chip
 from hardware.virtual.piv import PivChip
 from validator import config as gate_file
+from validator import operator_keys
+from validator.families import families as chosen
 from validator.journal import Journal
 from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardStore
 from validator.lists import installed
 from validator.lists.directory import PublisherKeys
 from validator.model import Product, ProductKind
+from validator.operator_keys import OperatorKeys
 from validator.service import clock_of, place_of
 from validator.station import JOURNAL, READER, Station, TapReport
 from validator.supervision import Progress
@@ -69,6 +73,7 @@ class Lane:
     gate: RecordingGate
     station: Station
     now: dt.datetime
+    operator: Operator | None = None
     reports: asyncio.Queue[TapReport] = field(default_factory=asyncio.Queue)
     sold: int = 0
     serving: asyncio.Task[None] | None = None
@@ -85,7 +90,7 @@ class Lane:
         key = key or ec.generate_private_key(ec.SECP256R1())
         return Card(key, self.issuer.issue(key, self.now - DAY, self.now + 365 * DAY), Technology.TYPE_A, "jcop4-p71")
 
-    def sell(self, card: Card, kind: ProductKind = ProductKind.PERIOD_PASS, **facts: int) -> None:
+    def sell(self, card: Card | OperatorCard, kind: ProductKind = ProductKind.PERIOD_PASS, **facts: int) -> None:
         """Sell a product and bring new tickets to the gate."""
         self.sold += 1
         now_s = int(self.now.timestamp())
@@ -100,8 +105,14 @@ class Lane:
         )
         self.depot.sell([(card.credential_id, product)], self.now)
 
-    def publish(self, revoked: list[bytes] | None = None, issuers: list[Issuer] | None = None) -> None:
-        self.depot.publish(issuers or [self.issuer], revoked or [], self.now)
+    def publish(
+        self,
+        revoked: list[bytes] | None = None,
+        issuers: list[Issuer] | None = None,
+        enrolled: Sequence[bytes] = (),
+    ) -> None:
+        own = [self.issuer] if self.operator is None else [self.issuer, self.operator.issuer]
+        self.depot.publish(issuers or own, revoked or [], self.now, operator=self.operator, enrolled=enrolled)
         self.station.adopt(installed.load(self.depot.state / "lists", self._keys(), REGION, self.station.lists))
 
     def _keys(self) -> PublisherKeys:
@@ -111,7 +122,14 @@ class Lane:
         self, chip: Chip, technology: Technology = Technology.TYPE_A, tear_after: int | None = None
     ) -> TapReport:
         """Hold a chip against the reader until the tap is over, and take it away."""
-        self.air.place(AirCard(chip, technology, tear_after=tear_after))
+        return await self._presented(AirCard(chip, technology, tear_after=tear_after))
+
+    async def tap_card(self, card: OperatorCard, tear_after: int | None = None) -> TapReport:
+        """Hold an operator's card against the reader until the tap is over, and take it away."""
+        return await self._presented(card.on_air(tear_after=tear_after))
+
+    async def _presented(self, card: AirCard) -> TapReport:
+        self.air.place(card)
         report = await asyncio.wait_for(self.reports.get(), LIMIT_S)
         self.air.remove()
         await asyncio.wait_for(self.air.polled(), LIMIT_S)
@@ -123,11 +141,18 @@ class Lane:
 
 
 @asynccontextmanager
-async def open_lane(folder: Path, reader: Reader | None = None) -> AsyncIterator[Lane]:
+async def open_lane(
+    folder: Path,
+    reader: Reader | None = None,
+    *,
+    families: Sequence[str] = ("piv",),
+    operator: Operator | None = None,
+) -> AsyncIterator[Lane]:
     """Provision a lane in an empty folder and serve it."""
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     now = dt.datetime.now(dt.UTC)
     air = await Field.open()
-    depot, issuer = Depot.create(folder, air=air.path, port=1), Issuer.create("Lane issuer", now)
+    depot, issuer = Depot.create(folder, air=air.path, port=1, families=families), Issuer.create("Lane issuer", now)
     depot.publish([issuer], [], now)
     config = gate_file.load(depot.gate_toml)
     lists = installed.load(config.lists, config.publisher_keys(), config.file.region)
@@ -141,10 +166,12 @@ async def open_lane(folder: Path, reader: Reader | None = None) -> AsyncIterator
         cards,
         clock_of(config, lists.issued_floor_s * 1000),
         place_of(config),
+        chosen(config.file.cards.families),
+        OperatorKeys({}) if operator is None else operator_keys.load(operator.key_directory),
         lists,
         Progress({READER: 60, JOURNAL: 60}, time.monotonic()),
     )
-    lane = Lane(depot, issuer, air, gate, station, now)
+    lane = Lane(depot, issuer, air, gate, station, now, operator)
     station.on_tap = lane.reports.put_nowait
     lane.serving = asyncio.create_task(station.run())
     try:

@@ -21,7 +21,10 @@ from hardware.virtual.timing import KeyType
 from tests.issuing import IssuedCard, Issuer
 from validator import reading
 from validator.clock import SystemClock
+from validator.families import families
+from validator.issuers import load_issuers
 from validator.known_cards import KnownCardStore
+from validator.operator_keys import OperatorKeys
 
 ROOT = Path(__file__).parents[2]
 SELECT, FIRST_BLOCK, P256_CHALLENGE = 15, 11, 44
@@ -174,16 +177,17 @@ class SlowChip(PivChip):
 async def test_a_slow_card_is_not_told_as_no_card(tmp_path: Path, trust: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = Issuer().issue(KeyType.P_256)
     monkeypatch.setattr(reading, "DIALOGUE_LIMIT_S", 0.2)
-    issuers, at = reading.load_issuers(trust), SystemClock(0).now()
-    cards = KnownCardStore.open(tmp_path / "cache.db", issuers.version)
+    authorities, at = load_issuers(trust), SystemClock(0).now()
+    cards = KnownCardStore.open(tmp_path / "cache.db", authorities.store.version)
+    desk = reading.Desk(authorities, families(["piv"]), OperatorKeys({}), cards)
     field = await Field.open()
     try:
         field.place(AirCard(SlowChip(card.key, card.der), Technology.TYPE_A, timing=AirTiming()))
         reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
         with pytest.raises(ReaderError, match=r"the card took more than 0\.2 s"):
-            await reading.read_one(reader, issuers, cards, at, WAIT_S)
+            await reading.read_one(reader, desk, at, WAIT_S)
         monkeypatch.undo()
-        found = await reading.read_one(reader, issuers, cards, at, WAIT_S)
+        found = await reading.read_one(reader, desk, at, WAIT_S)
         assert found.verdict == "UNTRUSTED_ISSUER"  # a verdict, though the dialogue took longer than the wait may
         assert found.total_ms > WAIT_S * 1000
     finally:

@@ -22,7 +22,7 @@ async def show_all(gate: Gate, signals: Iterable[Signal] = Signal) -> None:
 
 
 async def test_one_line_for_each_signal_and_one_for_the_end() -> None:
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=120)
     await show_all(ConsoleGate(console))
     lines = printed(console).splitlines()
     assert [text.split()[0] for text in lines] == [*(CUES[signal].shape for signal in Signal), "◌"]

@@ -85,7 +85,7 @@ async def test_more_time_inside_both_chains(
 async def test_an_ats_without_interface_bytes(field: Field, reader: NfcpyReader, historical: bytes) -> None:
     field.place(AirCard(Echo(historical), A, uid=b"\x04\x01\x02\x03", ats_interface_bytes=False))
     medium = await reader.wait()
-    assert medium.target == Target(A, b"\x04\x01\x02\x03", historical)
+    assert medium.target == Target(A, b"\x04\x01\x02\x03", historical, 0x20)
     assert await transceive(medium, pattern(500)) == pattern(500) + OK
 
 
@@ -95,7 +95,9 @@ async def test_the_target_says_what_anticollision_found(
 ) -> None:
     field.place(AirCard(Echo(b"pilet"), technology, uid=b"\x04\x01\x02\x03"))
     medium = await reader.wait()
-    assert medium.target == Target(technology, b"\x04\x01\x02\x03", b"pilet" if technology is A else b"pile")
+    assert medium.target == (
+        Target(A, b"\x04\x01\x02\x03", b"pilet", 0x20) if technology is A else Target(B, b"\x04\x01\x02\x03", b"pile")
+    )
 
 
 @BOTH
@@ -224,31 +226,6 @@ async def test_a_response_without_a_status_word_is_no_response(field: Field, rea
     await served(reader, field)
 
 
-class Foreign(AirCard):
-    """A type A tag without ISO-DEP: SAK 00, as of a MIFARE Ultralight."""
-
-    def receive(self, frame: bytes) -> Reply | None:
-        reply = super().receive(frame)
-        return Reply(b"\x00") if reply is not None and reply.frame == b"\x20" else reply
-
-
-@pytest.mark.parametrize("uid", [b"\x04\x01\x02\x03\x04\x05\x06", None])
-async def test_a_medium_without_apdus_refuses_them_all(field: Field, reader: NfcpyReader, uid: bytes | None) -> None:
-    field.place(Foreign(Echo(), A, uid=uid))
-    medium = await reader.wait()
-    assert medium.target.historical == b""
-    assert uid is None or medium.target.uid == uid
-    assert await transceive(medium, b"\x00\xa4\x04\x00") == b"\x6e\x00"
-    assert await medium.present()
-    removed = asyncio.ensure_future(medium.removed())
-    polls = reader.polls
-    await polled(reader, polls + 3)
-    assert not removed.done()
-    field.remove()
-    await removed
-    await served(reader, field)
-
-
 async def test_a_type_b_card_without_iso_dep_refuses_apdus_too(field: Field, reader: NfcpyReader) -> None:
     class ForeignB(AirCard):
         def receive(self, frame: bytes) -> Reply | None:
@@ -270,7 +247,7 @@ async def test_a_card_that_cannot_be_activated_is_handed_over_as_lost(field: Fie
 
     field.place(Mumbler(Echo(), A, uid=b"\x04\x01\x02\x03"))
     medium = await reader.wait()
-    assert medium.target == Target(A, b"\x04\x01\x02\x03", b"")
+    assert medium.target == Target(A, b"\x04\x01\x02\x03", b"", 0x20)
     assert "cannot be activated" in str(await lost(reader, medium))
     assert await medium.present()
     field.remove()

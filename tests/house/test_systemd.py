@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.missing import missing, program
+from validator.operator_keys import FOLDER_PREFIX
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
@@ -99,6 +100,28 @@ def test_units_users_and_folders_agree() -> None:
     uplink_writes = {f"/var/lib/{folder}" for folder in Unit(SYSTEMD / "uplink.service").one("StateDirectory").split()}
     shut = {path.removeprefix("-") for path in Unit(SYSTEMD / "validator.service").one("ReadOnlyPaths").split()}
     assert shut == uplink_writes
+
+
+def test_folders_of_credentials_are_there_and_nobody_else_s() -> None:
+    """A folder that is missing keeps a unit from starting, also where no credential is in it."""
+    made = dict(re.findall(r"^d (\S+)\s+(0\d+ root\s+root)$", _tmpfiles(), re.MULTILINE))
+    for name in UNITS:
+        for credential in Unit(SYSTEMD / name).all("LoadCredentialEncrypted"):
+            _, path = credential.split(":")
+            folder = path if path in made else str(Path(path).parent)
+            assert made[folder].split() == ["0700", "root", "root"], credential
+
+
+def test_operator_keys_are_loaded_under_the_names_that_the_validator_looks_for() -> None:
+    loaded = dict(
+        credential.split(":") for credential in Unit(SYSTEMD / "validator.service").all("LoadCredentialEncrypted")
+    )
+    assert loaded["operator"] == "/etc/pilet/operator-keys"
+    assert FOLDER_PREFIX == "operator_"  # systemd.exec(5): the folder's ID, an underscore, the file's name
+    readme = (SYSTEMD / "README.md").read_text()
+    sealed = re.findall(r"systemd-creds (?:en|de)crypt --name=(operator_\S+) (?:- )?(\S+)", readme)
+    assert len(sealed) == 2
+    assert all(name == FOLDER_PREFIX + file for name, file in sealed)
 
 
 def test_users_and_folders_can_be_made_and_made_again(tmp_path: Path) -> None:

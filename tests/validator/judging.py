@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -13,18 +14,22 @@ from tests.validator.authority import (
     card_key,
     seconds,
 )
-from validator import trust
+from validator import trust, vouching
 from validator.model import (
     Assurance,
     CardProof,
+    Certificate,
     ClockConfidence,
     Identity,
     Instant,
     KeyAlgorithm,
+    KnownCard,
     Reason,
     Refusal,
+    Signed,
 )
 from validator.trust_store import TrustStore
+from validator.vouching import Authorities
 
 MESSAGE = b"a challenge that is fresh in every test that matters"
 
@@ -49,17 +54,25 @@ def prove(
     return CardProof(
         profile="piv",
         assurance=Assurance.CHIP,
-        challenge=MESSAGE,
-        signature=sign(card_key(algorithm)) if signature is None else signature,
-        algorithm=algorithm,
-        block_id=bytes(32),
-        shown=certificate,
+        shown=Certificate(certificate),
+        evidence=Signed(MESSAGE, sign(card_key(algorithm)) if signature is None else signature, algorithm),
+        cache_key=bytes(32),
     )
+
+
+def evidenced(proof: CardProof, **changes: Any) -> CardProof:
+    """The same proof with other evidence."""
+    assert isinstance(proof.evidence, Signed)
+    return replace(proof, evidence=replace(proof.evidence, **changes))
+
+
+def nobody_enrolled(_credential_id: bytes) -> None:
+    """A list of enrolled keys that is empty."""
 
 
 def judge(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool], at: Instant) -> Identity | Refusal:
     """Vouch and judge in one go."""
-    return trust.judge(proof, trust.vouch(proof.shown, store, at), denied, at)
+    return trust.judge(proof, vouching.vouch(proof.shown, Authorities(store, nobody_enrolled), at), denied, at)
 
 
 def believed(verdict: Identity | Refusal) -> Identity:
@@ -67,10 +80,14 @@ def believed(verdict: Identity | Refusal) -> Identity:
     return verdict
 
 
+def kept(identity: Identity) -> KnownCard:
+    assert identity.known is not None
+    return identity.known
+
+
 def again(proof: CardProof, store: TrustStore, at: Instant | None = None) -> CardProof:
     """The same card at its next tap, with the verdict of the first in the cache."""
-    known = believed(judge(proof, store, nobody, at or instant())).known
-    return replace(proof, shown=known)
+    return replace(proof, shown=kept(believed(judge(proof, store, nobody, at or instant()))))
 
 
 def reason_of(

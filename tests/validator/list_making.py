@@ -1,24 +1,59 @@
-"""Makes signed lists for the tests of the list directory."""
+"""Makes signed lists, and what is on them, for the tests of the list directory."""
 
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import ObjectIdentifier
 
-from tests.validator.authority import Authority
+from tests.validator.authority import Authority, Extension, card_key, usage
+from validator.certificates import credential_id, spki_of
 from validator.lists.deny_list import encode_deny_list
+from validator.lists.enrolled_list import write_enrolled_file
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.ticket_list import write_ticket_file
 from validator.lists.trust_list import encode_trust_list
-from validator.model import Product, ProductKind
+from validator.model import KeyAlgorithm, Product, ProductKind
 
 KEY = Ed25519PrivateKey.generate()
 KEYS = {"publisher": KEY.public_key()}
 ISSUED, NOT_AFTER = 1_790_000_000, 1_790_086_400
 SOMEBODY = bytes(range(16))
 PASS = Product(1, ProductKind.PERIOD_PASS, 1_780_000_000, 1_800_000_000, 1_780_000_000)
+
+CONTENT_SIGNING = ObjectIdentifier("2.16.840.1.101.3.6.7")
+
+
+@functools.cache
+def enrolled_spkis() -> tuple[bytes, ...]:
+    """Keys of each kind that can be enrolled, most of them P-256."""
+    kinds = [*[KeyAlgorithm.P256] * 12, KeyAlgorithm.P384, KeyAlgorithm.RSA2048, KeyAlgorithm.RSA3072]
+    return tuple(spki_of(card_key(kind, number).public_key()) for number, kind in enumerate(kinds))
+
+
+def enrolled_one() -> tuple[bytes, bytes]:
+    """The credential id and the key that are on each good list of enrolled keys."""
+    spki = enrolled_spkis()[0]
+    return credential_id(spki), spki
+
+
+def for_signing(identifier: bytes, *, purpose: ObjectIdentifier = CONTENT_SIGNING) -> Sequence[Extension]:
+    """What a content signer's certificate carries."""
+    return (
+        (x509.ExtendedKeyUsage([purpose]), True),
+        (usage(sign=True), True),
+        (x509.SubjectKeyIdentifier(identifier), False),
+    )
+
+
+def content_signer(name: str, identifier: bytes, key: ec.EllipticCurvePrivateKey | None = None) -> x509.Certificate:
+    """A content signer's certificate; who issued it is nobody's concern who has it on a list."""
+    return Authority.root(name, extensions=for_signing(identifier), key=key).certificate
 
 
 @dataclass(frozen=True)
@@ -68,5 +103,7 @@ def good(folder: Path, kind: ListKind, version: int, authority: Authority) -> Ca
             payload.write_bytes(encode_deny_list([SOMEBODY, version.to_bytes(16)]))
         case ListKind.TICKETS:
             write_ticket_file(payload, [(SOMEBODY, PASS)])
+        case ListKind.ENROLLED:
+            write_enrolled_file(payload, enrolled_spkis()[:3])
     horizons = {"gate-1": (1, version)} if kind is ListKind.TICKETS else None
     return candidate(payload, kind, version, horizons=horizons)

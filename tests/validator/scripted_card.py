@@ -9,13 +9,18 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from hardware.apdu import ResponseApdu
+from hardware.apdu import CommandApdu, ResponseApdu
+from hardware.medium import Target, Technology
+from tests.validator.attempting import attempt
 from tests.validator.authority import CardPrivateKey
-from validator.model import CardProof, KnownCard, KnownCards
-from validator.profiles.piv import authenticate
+from validator import choice
+from validator.choice import Family
+from validator.model import CardProof, KnownCards, Shown
+from validator.profiles import piv
 
 APT = bytes.fromhex("61114F0BA0000003080000100001007907") + bytes.fromhex("4F05A000000308")
 GENERAL_AUTHENTICATE = 0x87
+TARGET = Target(Technology.TYPE_A, bytes.fromhex("04112233445566"), b"")
 SELECT = bytes.fromhex("00A4040009A0000003080000100000")
 GET_CERTIFICATE = bytes.fromhex("00CB3FFF055C035FC10100")
 P1 = {"secp256r1": 0x11, "secp384r1": 0x14, 2048: 0x07, 3072: 0x05}
@@ -79,12 +84,14 @@ class ScriptedCard:
         return self.key.sign(template[-digest.digest_size :], ec.ECDSA(Prehashed(digest)))
 
 
-def run(process: Callable[[bytes], bytes], challenge: bytes, known: KnownCards) -> CardProof:
+def run(process: Callable[[bytes], bytes], known: KnownCards) -> CardProof:
     """Replay a card through the profile's `send`; what it is judged by is announced before it is asked to sign."""
-    seen: list[bytes | KnownCard] = []
-    dialogue = authenticate(challenge, known, seen.append)
+    seen: list[Shown] = []
+    family = Family(piv.NAME, piv.AID, piv.authenticate)
+    dialogue = choice.authenticate((family,), TARGET, attempt(known, seen.append))
     command = next(dialogue)
     while True:
+        assert isinstance(command, CommandApdu)
         asked_to_sign = command.ins == GENERAL_AUTHENTICATE
         assert bool(seen) >= asked_to_sign
         answer = ResponseApdu.from_bytes(process(bytes(command)))
@@ -94,7 +101,3 @@ def run(process: Callable[[bytes], bytes], challenge: bytes, known: KnownCards) 
             proof: CardProof = done.value
             assert proof.shown == seen[-1]
             return proof
-
-
-def stranger(_block_id: bytes) -> None:
-    """A cache that knows nobody."""

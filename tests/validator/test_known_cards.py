@@ -14,7 +14,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from validator import known_cards
 from validator.certificates import credential_id
 from validator.known_cards import KnownCardsError, KnownCardStore
-from validator.model import Assurance, CardProof, Identity, KeyAlgorithm, KnownCard, Reason, Refusal
+from validator.model import (
+    Assurance,
+    CardProof,
+    Certificate,
+    Identity,
+    KeyAlgorithm,
+    KnownCard,
+    Reason,
+    Refusal,
+    Shown,
+    Signed,
+)
 
 LIMIT = 4
 
@@ -36,8 +47,8 @@ def card(number: int, trust_version: int = 1) -> KnownCard:
     )
 
 
-def proof_of(shown: bytes | KnownCard) -> CardProof:
-    return CardProof("piv", Assurance.CHIP, b"", b"", KeyAlgorithm.P256, block(1), shown)
+def proof_of(shown: Shown) -> CardProof:
+    return CardProof("piv", Assurance.CHIP, shown, Signed(b"", b"", KeyAlgorithm.P256), block(1))
 
 
 def identity_of(known: KnownCard) -> Identity:
@@ -86,9 +97,9 @@ class TestStore:
         """A new card is kept; a kept verdict stays when it held, and goes when the card could not sign for it."""
         store = KnownCardStore.in_memory(1)
         wrong = Refusal(Reason.WRONG_SIGNATURE, "piv")
-        store.learn(proof_of(b"certificate"), wrong)
+        store.learn(proof_of(Certificate(b"certificate")), wrong)
         assert store.find(block(1)) is None
-        store.learn(proof_of(b"certificate"), identity_of(card(1)))
+        store.learn(proof_of(Certificate(b"certificate")), identity_of(card(1)))
         assert store.find(block(1)) == card(1)
         for verdict in (identity_of(card(1)), Refusal(Reason.REVOKED, "piv", card(1).credential_id)):
             store.learn(proof_of(card(1)), verdict)

@@ -6,14 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import apsw
-import msgpack
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.validator.authority import FOR_CARDS, NOW, Authority, for_issuers
 from tests.validator.list_making import KEY, KEYS, PASS, SOMEBODY
 from validator.entry import GENESIS, Entry, decode, encode
 from validator.envelope import Purpose, seal
@@ -22,7 +19,6 @@ from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest, open_manifest, seal_manifest
 from validator.lists.product_rules import breach
 from validator.lists.ticket_list import TicketList, write_ticket_file
-from validator.lists.trust_list import encode_trust_list, parse_trust_list
 from validator.model import ClockConfidence, Instant, ListVersions, Outcome, Product, ProductKind, Reason, Tap
 
 IDS = st.binary(min_size=16, max_size=16)
@@ -100,46 +96,6 @@ class TestManifest:
         with pytest.raises(ListError, match="lists/deny/4/manifest: not a signed envelope") as caught:
             open_manifest(b"", KEYS, Path("lists/deny/4/manifest"))
         assert caught.value.where == "lists/deny/4/manifest"
-
-
-class TestTrustList:
-    def test_order_and_repetition_do_not_matter(self) -> None:
-        one, two = Authority.root("One").certificate, Authority.root("Two").certificate
-        payload = encode_trust_list([one, two, one], [two])
-        assert payload == encode_trust_list([two, one], [two, two])
-        parsed = parse_trust_list(payload)
-        assert (set(parsed.anchors), parsed.intermediates) == ({one, two}, (two,))
-
-    def test_a_card_among_the_issuers_is_named(self, authority: Authority) -> None:
-        no_issuer = Authority.root(extensions=FOR_CARDS).certificate
-        with pytest.raises(ListError, match="intermediate 0 has no basic constraints"):
-            parse_trust_list(encode_trust_list([authority.certificate], [no_issuer]))
-
-    @pytest.mark.parametrize("extensions", [for_issuers()[:1], for_issuers()[1:]])
-    def test_an_issuer_needs_constraints_and_usage(self, extensions: tuple[tuple[object, bool], ...]) -> None:
-        root = Authority.root(extensions=extensions)  # type: ignore[arg-type]  # one test for fields of several types
-        with pytest.raises(ListError, match="anchor 0 has no basic constraints or no key usage"):
-            parse_trust_list(encode_trust_list([root.certificate], []))
-
-    def test_at_least_one_anchor(self, authority: Authority) -> None:
-        with pytest.raises(ListError, match="not a trust list"):
-            parse_trust_list(encode_trust_list([], [authority.certificate]))
-
-    def test_an_expired_issuer_may_be_listed(self) -> None:
-        assert parse_trust_list(encode_trust_list([Authority.root(until=NOW).certificate], [])).anchors
-
-    @given(junk=st.binary(max_size=60), position=st.integers(0, 600), flip=st.integers(1, 255))
-    def test_nothing_but_a_list_error(self, authority: Authority, junk: bytes, position: int, flip: int) -> None:
-        good = encode_trust_list([authority.certificate], [])
-        spoilt = bytearray(good)
-        spoilt[position % len(good)] ^= flip
-        der = authority.certificate.public_bytes(Encoding.DER)
-        for payload in (junk, bytes(spoilt), msgpack.packb([1, [der[:-1]], []]), msgpack.packb([1, [junk], []])):
-            try:
-                parse_trust_list(payload)
-            except ListError:
-                continue
-            assert payload == bytes(spoilt)  # a changed name or signature: for the chain to find out
 
 
 class TestDenyList:

@@ -13,9 +13,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.validator.authority import Authority
 from tests.validator.forgetful_disk import ForgetfulDisk, PowerCut
-from tests.validator.list_making import ISSUED, KEYS, NOT_AFTER, PASS, SOMEBODY, Candidate, candidate, good
+from tests.validator.list_making import (
+    ISSUED,
+    KEYS,
+    NOT_AFTER,
+    PASS,
+    SOMEBODY,
+    Candidate,
+    candidate,
+    enrolled_one,
+    good,
+)
 from validator.lists import installed
-from validator.lists.deny_list import encode_deny_list
 from validator.lists.directory import install, installed_versions, read_verified, version_in_force
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists, load
@@ -40,11 +49,13 @@ def works(lists: InstalledLists, kind: ListKind) -> bool:
             return all(lists.denied(credential) for credential in (SOMEBODY, version.to_bytes(16)))
         case ListKind.TICKETS:
             return lists.products(SOMEBODY) == [PASS] and lists.horizon("gate-1") == (1, version)
+        case ListKind.ENROLLED:
+            credential, spki = enrolled_one()
+            return lists.enrolled(credential) == spki and lists.enrolled(SOMEBODY) is None
 
 
 def version_of(lists: InstalledLists, kind: ListKind) -> int:
-    versions = {"trust": lists.versions.trust, "deny": lists.versions.deny, "tickets": lists.versions.tickets}
-    return versions[kind.value]
+    return int(getattr(lists.versions, kind.value))
 
 
 @pytest.fixture
@@ -59,11 +70,11 @@ def offer(tmp_path: Path, directory: Path, authority: Authority) -> Offer:
 
 
 class TestInstall:
-    def test_all_three_in_force(self, directory: Path, offer: Offer) -> None:
+    def test_all_in_force(self, directory: Path, offer: Offer) -> None:
         for version, kind in enumerate(ListKind, start=3):
             assert offer(kind, version).version == version
         lists = load(directory, KEYS, "north")
-        assert lists.versions == ListVersions(trust=3, deny=4, tickets=5)
+        assert lists.versions == ListVersions(trust=3, deny=4, tickets=5, enrolled=6)
         assert (lists.faults, lists.issued_floor_s) == ((), ISSUED)
         assert all(works(lists, kind) for kind in ListKind)
 
@@ -115,12 +126,12 @@ class TestInstall:
         lists = load(directory, KEYS, "north")
         assert (version_of(lists, kind), lists.faults) == (1, ())
 
-    def test_a_list_cannot_pass_for_another_kind(self, tmp_path: Path, directory: Path) -> None:
-        payload = tmp_path / "payload"
-        payload.write_bytes(encode_deny_list([]))
-        for kind in (ListKind.TRUST, ListKind.TICKETS):
-            with pytest.raises(ListError):
-                put(directory, candidate(payload, kind, 1))
+    def test_a_list_cannot_pass_for_another_kind(self, tmp_path: Path, directory: Path, authority: Authority) -> None:
+        for kind in ListKind:
+            payload = good(tmp_path / "offered", kind, 1, authority).payload
+            for other in set(ListKind) - {kind}:
+                with pytest.raises(ListError, match="not a"):
+                    put(directory, candidate(payload, other, 1))
 
     def test_a_full_disk_is_a_list_error(self, directory: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
         offer(ListKind.DENY, 1)
@@ -195,6 +206,19 @@ class TestLoad:
         assert (lists.issued_floor_s, lists.faults, lists.horizon("gate-1")) == (0, (), (0, 0))
         assert not lists.denied(SOMEBODY)
         assert lists.products(SOMEBODY) == []
+        assert lists.enrolled(SOMEBODY) is None
+
+    def test_a_gate_can_do_without_enrolled_keys(self, directory: Path, offer: Offer) -> None:
+        needed = [kind for kind in ListKind if kind.needed]
+        for kind in needed:
+            offer(kind, 1)
+        lists = load(directory, KEYS, "north")
+        assert (lists.faults, lists.versions) == ((), ListVersions(1, 1, 1, 0))
+        assert all(works(lists, kind) for kind in needed)
+        assert lists.enrolled(enrolled_one()[0]) is None
+        offer(ListKind.ENROLLED, 1)
+        assert lists.changed()
+        assert works(load(directory, KEYS, "north", lists), ListKind.ENROLLED)
 
     @KINDS
     @pytest.mark.parametrize("spoil", ["payload", "manifest", "gone", "cut", "swapped"])
@@ -263,8 +287,9 @@ class TestLoad:
         assert first.changed()
         second = load(directory, KEYS, "north", first)
         assert not second.changed()
-        assert second.versions == ListVersions(trust=1, deny=2, tickets=1)
+        assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1)
         assert (second.trust is first.trust, second.tickets is first.tickets) == (True, True)
+        assert second.keys is first.keys
         assert first.denied((1).to_bytes(16))  # what a tap began with stays as it was
         assert second.denied((2).to_bytes(16))
 

@@ -57,7 +57,12 @@ def look(directory: Path, previous: InstalledLists | None = None) -> InstalledLi
 
 def state(lists: InstalledLists, kind: ListKind) -> tuple[int, bool, bool, Freshness]:
     """Version in force, whether its content is there, whether something is wrong, and how current it is called."""
-    content = {ListKind.TRUST: lists.trust, ListKind.DENY: lists.deny, ListKind.TICKETS: lists.tickets}[kind]
+    content = {
+        ListKind.TRUST: lists.trust,
+        ListKind.DENY: lists.deny,
+        ListKind.TICKETS: lists.tickets,
+        ListKind.ENROLLED: lists.keys,
+    }[kind]
     version = lists.manifests[kind].version if kind in lists.manifests else 0
     return version, content is not None, lists.faulty(kind), lists.freshness(kind, AT, 60)
 

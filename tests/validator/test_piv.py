@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.validator.attempting import GATE, WALL_MS, counting, stranger
 from tests.validator.authority import Authority, card_key
 from tests.validator.scripted_card import (
     APT,
@@ -17,15 +18,15 @@ from tests.validator.scripted_card import (
     ScriptedCard,
     container,
     run,
-    stranger,
     tlv,
 )
 from validator.certificates import credential_id, spki_of
-from validator.model import Assurance, CardProof, KeyAlgorithm, KnownCard, Reason
+from validator.model import Assurance, CardProof, Certificate, KeyAlgorithm, KnownCard, Reason, Signed
 from validator.profiles import piv
+from validator.profiles.attempt import cache_key, challenge_message
 from validator.profiles.errors import CardMalformed, CardRefused, KeyUnsupported, ProfileError, WrongFamily
 
-MESSAGE = piv.challenge_message("gate-7", 1_795_420_800_123, bytes(range(32)))
+MESSAGE = challenge_message(GATE, WALL_MS, counting(32))
 DIGEST_INFO = bytes.fromhex("3031300D060960864801650304020105000420")
 ALL = pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
 
@@ -35,13 +36,18 @@ def known_card(algorithm: KeyAlgorithm) -> KnownCard:
     return KnownCard(credential_id(spki), algorithm, spki, 0, 2**32, bytes(16), 1)
 
 
+def signed(proof: CardProof) -> Signed:
+    assert isinstance(proof.evidence, Signed)
+    return proof.evidence
+
+
 def card_of(authority: Authority, algorithm: KeyAlgorithm, *, block: int = 256) -> ScriptedCard:
     key = card_key(algorithm)
     return ScriptedCard(key, container(authority.issue(key)), block)
 
 
 def tap_known(card: ScriptedCard, algorithm: KeyAlgorithm) -> CardProof:
-    return run(card.process, MESSAGE, lambda _block_id: known_card(algorithm))
+    return run(card.process, lambda _block_id: known_card(algorithm))
 
 
 class TestKnownCard:
@@ -82,8 +88,8 @@ class TestKnownCard:
         self, authority: Authority, algorithm: KeyAlgorithm
     ) -> None:
         proof = tap_known(card_of(authority, algorithm), algorithm)
-        assert (proof.profile, proof.assurance, proof.challenge) == ("piv", Assurance.CHIP, MESSAGE)
-        assert (proof.algorithm, proof.cached, proof.shown) == (algorithm, True, known_card(algorithm))
+        assert (proof.profile, proof.assurance, signed(proof).challenge) == ("piv", Assurance.CHIP, MESSAGE)
+        assert (signed(proof).algorithm, proof.cached, proof.shown) == (algorithm, True, known_card(algorithm))
 
     def test_the_cache_is_asked_for_the_digest_of_the_first_block_alone(self, authority: Authority) -> None:
         card = card_of(authority, KeyAlgorithm.P256, block=255)
@@ -93,16 +99,20 @@ class TestKnownCard:
             asked.append(block_id)
             return known_card(KeyAlgorithm.P256)
 
-        proof = run(card.process, MESSAGE, find)
-        assert asked == [hashlib.sha256(card.object[:255]).digest()] == [proof.block_id]
+        proof = run(card.process, find)
+        assert asked == [cache_key(piv.NAME, card.object[:255])] == [proof.cache_key]
 
     def test_a_card_that_refuses_anothers_verdict_is_read_whole(self, authority: Authority) -> None:
         key = card_key(KeyAlgorithm.P256)
         certificate = authority.issue(key)
         card = ScriptedCard(key, container(certificate))
         proof = tap_known(card, KeyAlgorithm.P384)
-        assert (proof.shown, proof.cached, proof.algorithm) == (certificate, False, KeyAlgorithm.P256)
-        assert proof.block_id == hashlib.sha256(card.object[:256]).digest()
+        assert (proof.shown, proof.cached, signed(proof).algorithm) == (
+            Certificate(certificate),
+            False,
+            KeyAlgorithm.P256,
+        )
+        assert proof.cache_key == cache_key(piv.NAME, card.object[:256])
         assert [command[1] for command in card.log] == [0xA4, 0xCB, 0x87, 0xCB, 0xC0, 0x87]
 
 
@@ -116,9 +126,9 @@ class TestStranger:
         key = card_key(algorithm)
         certificate = authority.issue(key)
         card = ScriptedCard(key, container(certificate, compress=compress), block)
-        proof = run(card.process, MESSAGE, stranger)
-        assert (proof.shown, proof.cached, proof.algorithm) == (certificate, False, algorithm)
-        assert proof.block_id == hashlib.sha256(card.object[:block]).digest()
+        proof = run(card.process, stranger)
+        assert (proof.shown, proof.cached, signed(proof).algorithm) == (Certificate(certificate), False, algorithm)
+        assert proof.cache_key == cache_key(piv.NAME, card.object[:block])
 
     @pytest.mark.parametrize("block", [1, 8, 127])
     def test_a_first_block_too_short_to_tell_cards_apart_is_malformed(self, authority: Authority, block: int) -> None:
@@ -126,13 +136,13 @@ class TestStranger:
         asked: list[bytes] = []
         card = card_of(authority, KeyAlgorithm.P256, block=block)
         with pytest.raises(CardMalformed, match=f"a first block of {block} bytes"):
-            run(card.process, MESSAGE, asked.append)
+            run(card.process, asked.append)
         assert asked == []
 
     def test_an_object_that_is_short_as_a_whole_is_judged_as_it_is(self) -> None:
         card = ScriptedCard(card_key(KeyAlgorithm.P256), tlv("53", tlv("70", b"no certificate")))
         with pytest.raises(CardMalformed, match="not a certificate"):
-            run(card.process, MESSAGE, stranger)
+            run(card.process, stranger)
 
     @pytest.mark.parametrize("order", ["70 71 FE", "FE 71 70", "71 70", "70", "70 72 71 FE"])
     def test_objects_come_in_any_order_and_some_not_at_all(self, authority: Authority, order: str) -> None:
@@ -140,7 +150,7 @@ class TestStranger:
         certificate = authority.issue(key)
         parts = {"70": tlv("70", certificate), "71": tlv("71", b"\0"), "FE": tlv("FE", b""), "72": tlv("72", bytes(3))}
         card = ScriptedCard(key, tlv("53", b"".join(parts[tag] for tag in order.split())))
-        assert run(card.process, MESSAGE, stranger).shown == certificate
+        assert run(card.process, stranger).shown == Certificate(certificate)
 
     @pytest.mark.parametrize(
         ("inside", "why"),
@@ -166,7 +176,7 @@ class TestStranger:
     def test_a_bad_container_is_malformed(self, inside: bytes, why: str) -> None:
         card = ScriptedCard(card_key(KeyAlgorithm.P256), tlv("53", inside))
         with pytest.raises(CardMalformed, match=why):
-            run(card.process, MESSAGE, stranger)
+            run(card.process, stranger)
 
     @pytest.mark.parametrize(
         "key",
@@ -183,7 +193,7 @@ class TestStranger:
     ) -> None:
         card = ScriptedCard(card_key(KeyAlgorithm.P256), container(authority.issue(key)))
         with pytest.raises(KeyUnsupported) as caught:
-            run(card.process, MESSAGE, stranger)
+            run(card.process, stranger)
         assert caught.value.reason is Reason.UNSUPPORTED_KEY
 
     def test_a_contact_card_that_announces_the_length_alone(self, authority: Authority) -> None:
@@ -198,8 +208,8 @@ class TestStranger:
                 return pending.pop() + b"\x61" + bytes([len(card.object) - 256])
             return card.process(command)
 
-        proof = run(announce, MESSAGE, stranger)
-        assert proof.block_id == hashlib.sha256(card.object[:256]).digest()
+        proof = run(announce, stranger)
+        assert proof.cache_key == cache_key(piv.NAME, card.object[:256])
 
 
 class TestRefusals:
@@ -232,7 +242,7 @@ class TestRefusals:
             return bytes.fromhex(answer) if command.startswith(bytes.fromhex(prefix)) else card.process(command)
 
         with pytest.raises(error) as caught:
-            run(process, MESSAGE, stranger)
+            run(process, stranger)
         assert type(caught.value) is error
         assert caught.value.reason is reason
 
@@ -245,7 +255,7 @@ class TestRefusals:
             return card.process(command)
 
         with pytest.raises(CardMalformed, match="128 bytes"):
-            run(process, MESSAGE, stranger)
+            run(process, stranger)
 
     @pytest.mark.parametrize("apt", ["9000", APT.hex() + "9000", "61817C" + "00" * 124 + "9000", "FFFF9000"])
     def test_the_application_template_is_not_looked_at(self, authority: Authority, apt: str) -> None:
@@ -254,7 +264,7 @@ class TestRefusals:
         def process(command: bytes) -> bytes:
             return bytes.fromhex(apt) if command == SELECT else card.process(command)
 
-        assert run(process, MESSAGE, stranger).shown is not None
+        assert run(process, stranger).shown is not None
 
 
 ANSWER = st.one_of(
@@ -278,7 +288,7 @@ class TestHostileCard:
             return next(script, last)
 
         with pytest.raises(ProfileError):
-            run(process, MESSAGE, stranger)
+            run(process, stranger)
 
     @given(
         algorithm=st.sampled_from([KeyAlgorithm.P256, KeyAlgorithm.RSA2048]),
@@ -306,15 +316,15 @@ class TestHostileCard:
             return bytes(answer)
 
         try:
-            proof = run(process, MESSAGE, lambda _block_id: known_card(algorithm) if known else None)
+            proof = run(process, lambda _block_id: known_card(algorithm) if known else None)
         except ProfileError:
             return
-        assert proof.challenge == MESSAGE
+        assert signed(proof).challenge == MESSAGE
 
 
 class TestChallengeMessage:
     def test_its_layout(self) -> None:
-        message = piv.challenge_message("A1", 0x0123456789, b"\xaa\xbb")
+        message = challenge_message("A1", 0x0123456789, b"\xaa\xbb")
         assert (
             message == b"\x00\x0bpilet-tap/1" + b"\x00\x02A1" + bytes.fromhex("0000000123456789") + b"\x00\x02\xaa\xbb"
         )
@@ -326,4 +336,4 @@ class TestChallengeMessage:
     def test_two_different_inputs_never_give_one_message(
         self, one: tuple[str, int, bytes], other: tuple[str, int, bytes]
     ) -> None:
-        assert (piv.challenge_message(*one) == piv.challenge_message(*other)) == (one == other)
+        assert (challenge_message(*one) == challenge_message(*other)) == (one == other)

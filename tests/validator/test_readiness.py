@@ -19,6 +19,7 @@ from backend_sync.demo.issuer import Issuer
 from tests.validator.test_journal_reader import tap
 from validator import config as gate_file
 from validator import readiness
+from validator.__main__ import key_problems
 from validator.config import GateConfig
 from validator.journal_file import JournalFile
 
@@ -79,11 +80,33 @@ def test_a_gate_in_order_has_no_problems(depot: Depot) -> None:
             '[uplink.tls]\nca = "ca.pem"\ncertificate = "c.pem"\nkey = "k.pem"\n[uplink]',
             r"uplink\.tls\.ca: ",
         ),
+        (
+            'families = ["piv"]',
+            'families = ["piv", "pkoc1"]',
+            "no enrolled list .*every card of the family pkoc1 will be refused",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_file_is_told(depot: Depot, old: str, new: str, told: str) -> None:
     spoil(depot, old, new)
     assert any(re.search(told, problem) for problem in problems(depot))
+
+
+def test_operator_keys_that_are_missing_or_open_to_all_are_told(depot: Depot, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    spoil(depot, 'families = ["piv"]', f'families = ["piv", "ntag424"]\nkeys = "{keys}"')
+    config = gate_file.load(depot.gate_toml)
+    told = [str(problem) for problem in key_problems(config)]
+    assert told == [
+        f"{config.path}: cards.families: ntag424 needs the operator key ntag424-application, and none is here"
+    ]
+    (keys / "ntag424-application.1").touch(0o600)
+    (keys / "ntag424-application.1").write_bytes(bytes(range(16)))
+    assert key_problems(config) == []
+    (keys / "ntag424-application.1").chmod(0o644)
+    assert len(key_problems(config)) == 1
+    assert "ntag424-application.1" in validator("check", "--config", depot.gate_toml, code=os.EX_CONFIG).stderr
 
 
 def test_all_faults_are_told_and_the_first_one_decides(depot: Depot) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,21 @@ def heard(manager: socket.socket) -> list[str]:
             return messages
 
 
-def fill(manager: socket.socket, noise: socket.socket) -> None:
-    while True:
-        try:
-            noise.sendto(b"noise", manager.getsockname())
-        except BlockingIOError:
-            return
+@contextmanager
+def full(manager: socket.socket) -> Iterator[None]:
+    """Fill the manager's queue. One sender runs out of its own memory first where systemd made queues long."""
+    with ExitStack() as senders:
+        while True:
+            noise = senders.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            noise.setblocking(False)
+            sent = 0
+            with suppress(BlockingIOError):
+                while True:
+                    noise.sendto(b"noise", manager.getsockname())
+                    sent += 1
+            if not sent:
+                break
+        yield
 
 
 def notifier_to(manager: socket.socket, watchdog_s: float | None = None) -> Notifier:
@@ -109,9 +119,7 @@ def test_a_manager_that_does_not_listen_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_delays_a_message_and_loses_none(manager: socket.socket) -> None:
-    with notifier_to(manager) as notifier, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as noise:
-        noise.setblocking(False)
-        fill(manager, noise)
+    with notifier_to(manager) as notifier, full(manager):
         notifier.ready("first")
         notifier.status("second")
         assert set(heard(manager)) == {"noise"}

@@ -25,7 +25,19 @@ from tests.validator.authority import (
     seconds,
     usage,
 )
-from tests.validator.judging import MESSAGE, again, believed, instant, judge, nobody, prove, reason_of, sign
+from tests.validator.judging import (
+    MESSAGE,
+    again,
+    believed,
+    evidenced,
+    instant,
+    judge,
+    kept,
+    nobody,
+    prove,
+    reason_of,
+    sign,
+)
 from validator.certificates import credential_id, spki_of
 from validator.model import (
     Assurance,
@@ -53,16 +65,16 @@ class TestBelieved:
         proof = prove(authority.issue(key), algorithm)
         identity = believed(judge(proof, store, nobody, instant()))
         spki = spki_of(key.public_key())
-        assert identity.credential_id == credential_id(spki) == identity.known.credential_id
+        assert identity.credential_id == credential_id(spki) == kept(identity).credential_id
         assert (identity.profile, identity.assurance, identity.cached, identity.early) == (
             "piv",
             Assurance.CHIP,
             False,
             False,
         )
-        assert (identity.known.algorithm, identity.known.spki, identity.known.trust_version) == (algorithm, spki, 7)
-        assert (identity.known.not_before, identity.known.not_after) == (seconds(SINCE), seconds(UNTIL))
-        assert identity.known.issuer_id == credential_id(spki_of(authority.certificate_key))
+        assert (kept(identity).algorithm, kept(identity).spki, kept(identity).trust_version) == (algorithm, spki, 7)
+        assert (kept(identity).not_before, kept(identity).not_after) == (seconds(SINCE), seconds(UNTIL))
+        assert kept(identity).issuer_id == credential_id(spki_of(authority.certificate_key))
         at_once = believed(judge(again(proof, store), store, nobody, instant()))
         assert at_once == replace(identity, cached=True)
 
@@ -72,8 +84,8 @@ class TestBelieved:
         assert reason_of(proof, TrustStore(1, [authority.certificate])) is Reason.UNTRUSTED_ISSUER
         store = TrustStore(1, [authority.certificate], [middle.certificate])
         identity = believed(judge(proof, store, nobody, instant()))
-        assert identity.known.issuer_id == credential_id(spki_of(middle.certificate_key))
-        assert identity.known.not_after == seconds(NOW + DAY)  # the chain ends with its first link
+        assert kept(identity).issuer_id == credential_id(spki_of(middle.certificate_key))
+        assert kept(identity).not_after == seconds(NOW + DAY)  # the chain ends with its first link
 
     def test_a_certificate_as_short_as_can_be(self, authority: Authority, store: TrustStore) -> None:
         certificate = authority.issue(card_key(KeyAlgorithm.P256), subject=x509.Name([]))
@@ -112,7 +124,7 @@ class TestPossession:
         proof = prove(authority.issue(card_key(algorithm)), algorithm)
         if hit:
             proof = again(proof, store)
-        forged = replace(proof, signature=sign(card_key(algorithm, 1)))
+        forged = evidenced(proof, signature=sign(card_key(algorithm, 1)))
         assert judge(forged, store, nobody, instant()) == Refusal(Reason.WRONG_SIGNATURE, "piv")
         assert reason_of(proof, store) is None
 
@@ -131,7 +143,7 @@ class TestPossession:
             (prove(authority.issue(key, until=NOW - DAY)), store, Reason.CERTIFICATE_EXPIRED),
         ):
             assert judge(proof, at_store, nobody, instant()) == Refusal(reason, "piv", mine)
-            copied = replace(proof, signature=sign(card_key(KeyAlgorithm.P256, 1)))
+            copied = evidenced(proof, signature=sign(card_key(KeyAlgorithm.P256, 1)))
             assert judge(copied, at_store, nobody, instant()) == Refusal(Reason.WRONG_SIGNATURE, "piv")
         other_list = TrustStore(8, [authority.certificate])
         assert judge(again(prove(good), store), other_list, nobody, instant()) == Refusal(Reason.PRESENT_AGAIN, "piv")
@@ -144,7 +156,7 @@ class TestPossession:
         proof = prove(authority.issue(card_key(algorithm)), algorithm)
         if hit:
             proof = again(proof, store)
-        assert reason_of(replace(proof, challenge=MESSAGE + b"!"), store) is Reason.WRONG_SIGNATURE
+        assert reason_of(evidenced(proof, challenge=MESSAGE + b"!"), store) is Reason.WRONG_SIGNATURE
 
     @BOTH_WAYS
     def test_the_algorithm_asked_for_is_that_of_the_key(
@@ -153,7 +165,7 @@ class TestPossession:
         proof = prove(authority.issue(card_key(KeyAlgorithm.P256)))
         if hit:
             proof = again(proof, store)
-        assert reason_of(replace(proof, algorithm=KeyAlgorithm.P384), store) is Reason.WRONG_SIGNATURE
+        assert reason_of(evidenced(proof, algorithm=KeyAlgorithm.P384), store) is Reason.WRONG_SIGNATURE
 
     @pytest.mark.parametrize("filler", [b"\xff" * 202, b"\xff" * 8 + b"\x00" + b"\xff" * 193])
     def test_padding_is_verified_whole(self, authority: Authority, store: TrustStore, filler: bytes) -> None:
@@ -177,7 +189,7 @@ class TestPossession:
     ) -> None:
         for algorithm in (KeyAlgorithm.P256, KeyAlgorithm.RSA2048):
             proof = prove(authority.issue(card_key(algorithm)), algorithm)
-            proof = replace(again(proof, store) if hit else proof, signature=signature)
+            proof = evidenced(again(proof, store) if hit else proof, signature=signature)
             assert reason_of(proof, store) is Reason.WRONG_SIGNATURE
 
 
@@ -186,9 +198,11 @@ class TestIssuer:
         proof = prove(Authority.root().issue(card_key(KeyAlgorithm.P256)))
         assert reason_of(proof, store) is Reason.UNTRUSTED_ISSUER
 
-    def test_there_is_no_store_without_anchors(self, authority: Authority) -> None:
-        with pytest.raises(ValueError, match="empty"):
-            TrustStore(1, [], [authority.certificate])
+    def test_a_store_without_anchors_trusts_no_chain(self, authority: Authority) -> None:
+        """As on a gate whose cards have no X.509 certificates: an intermediate alone leads nowhere."""
+        proof = prove(authority.issue(card_key(KeyAlgorithm.P256)))
+        assert reason_of(proof, TrustStore(1, [], [authority.certificate])) is Reason.UNTRUSTED_ISSUER
+        assert reason_of(proof, TrustStore(1, [])) is Reason.UNTRUSTED_ISSUER
 
     def test_a_card_is_no_authority(self, authority: Authority, store: TrustStore) -> None:
         holder = card_key(KeyAlgorithm.P256, 1)

@@ -14,7 +14,7 @@ from tests.validator.authority import (
     Authority,
     card_key,
 )
-from tests.validator.judging import again, believed, instant, judge, nobody, prove, reason_of, sign
+from tests.validator.judging import again, believed, evidenced, instant, judge, nobody, prove, reason_of, sign
 from validator.certificates import credential_id, spki_of
 from validator.model import (
     ClockConfidence,
@@ -166,7 +166,7 @@ class TestRevocation:
         proof = prove(authority.issue(card_key(KeyAlgorithm.P256)))
         if hit:
             proof = again(proof, store)
-        clone = replace(proof, signature=sign(card_key(KeyAlgorithm.P256, 1)))
+        clone = evidenced(proof, signature=sign(card_key(KeyAlgorithm.P256, 1)))
         assert reason_of(clone, store, denied=lambda _id: True) is Reason.WRONG_SIGNATURE
 
 

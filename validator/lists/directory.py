@@ -18,6 +18,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from validator.lists.deny_list import DenyList
+from validator.lists.enrolled_list import EnrolledKeys
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest, open_manifest
 from validator.lists.ticket_list import TicketList
@@ -144,7 +145,7 @@ def check_payload(kind: ListKind, path: Path) -> None:
 
 
 def _check_trust(path: Path) -> None:
-    parse_trust_list(path.read_bytes(), path)
+    parse_trust_list(path.read_bytes(), path).store(0, path)
 
 
 def _check_deny(path: Path) -> None:
@@ -159,10 +160,19 @@ def _check_tickets(path: Path) -> None:
         tickets.close()
 
 
+def _check_enrolled(path: Path) -> None:
+    keys = EnrolledKeys(path)
+    try:
+        keys.check()
+    finally:
+        keys.close()
+
+
 _CHECKS: dict[ListKind, Callable[[Path], None]] = {
     ListKind.TRUST: _check_trust,
     ListKind.DENY: _check_deny,
     ListKind.TICKETS: _check_tickets,
+    ListKind.ENROLLED: _check_enrolled,
 }
 
 

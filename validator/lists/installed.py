@@ -9,6 +9,7 @@ import structlog
 
 from validator.lists.deny_list import DenyList
 from validator.lists.directory import POINTER, PublisherKeys, installed_versions, read_verified, version_in_force
+from validator.lists.enrolled_list import EnrolledKeys
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest
 from validator.lists.ticket_list import TicketList
@@ -37,6 +38,8 @@ class InstalledLists:
         manifests: What each loaded list says about itself.
         faults_by_kind: Why a version that should be in force is not; a kind in good health is left out.
         pointers: The pointers' state, taken before anything was read.
+        keys: Keys of cards that no issuer vouches for; None where no list could be loaded, and where none is installed,
+            which is no fault.
     """
 
     directory: Path
@@ -46,6 +49,7 @@ class InstalledLists:
     manifests: Mapping[ListKind, Manifest]
     faults_by_kind: Mapping[ListKind, tuple[ListError, ...]]
     pointers: Mapping[ListKind, _Pointer]
+    keys: EnrolledKeys | None = None
 
     @property
     def faults(self) -> tuple[ListError, ...]:
@@ -59,6 +63,7 @@ class InstalledLists:
             trust=self._version(ListKind.TRUST),
             deny=self._version(ListKind.DENY),
             tickets=self._version(ListKind.TICKETS),
+            enrolled=self._version(ListKind.ENROLLED),
         )
 
     @property
@@ -92,6 +97,14 @@ class InstalledLists:
             ListError: The ticket file cannot be read any more.
         """
         return [] if self.tickets is None else self.tickets.products(credential_id)
+
+    def enrolled(self, credential_id: bytes) -> bytes | None:
+        """Return the public key that was enrolled under a credential id, SubjectPublicKeyInfo in DER, or None.
+
+        Raises:
+            ListError: The list of enrolled keys cannot be read any more.
+        """
+        return None if self.keys is None else self.keys.find(credential_id)
 
     def horizon(self, device: str) -> tuple[int, int]:
         """Return epoch and sequence number of a device's last tap that the balances include; (0, 0) for none."""
@@ -157,6 +170,7 @@ def load(
         manifests=manifests,
         faults_by_kind=faults,
         pointers=pointers,
+        keys=one(ListKind.ENROLLED, _build_enrolled, previous.keys if previous else None),
     )
 
 
@@ -199,8 +213,7 @@ def _reported(kind: ListKind, faults: list[ListError]) -> list[ListError]:
 
 
 def _build_trust(manifest: Manifest, payload: Path) -> TrustStore:
-    parsed = parse_trust_list(_read(payload), payload)
-    return TrustStore(manifest.version, parsed.anchors, parsed.intermediates)
+    return parse_trust_list(_read(payload), payload).store(manifest.version, payload)
 
 
 def _build_deny(_manifest: Manifest, payload: Path) -> DenyList:
@@ -209,6 +222,10 @@ def _build_deny(_manifest: Manifest, payload: Path) -> DenyList:
 
 def _build_tickets(_manifest: Manifest, payload: Path) -> TicketList:
     return TicketList(payload)
+
+
+def _build_enrolled(_manifest: Manifest, payload: Path) -> EnrolledKeys:
+    return EnrolledKeys(payload)
 
 
 def _read(path: Path) -> bytes:

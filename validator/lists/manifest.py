@@ -25,6 +25,12 @@ class ListKind(StrEnum):
     TRUST = "trust"
     DENY = "deny"
     TICKETS = "tickets"
+    ENROLLED = "enrolled"
+
+    @property
+    def needed(self) -> bool:
+        """Whether a gate without it refuses every card; without enrolled keys, only those that need one are refused."""
+        return self is not ListKind.ENROLLED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,18 @@
 """The payload of a ticket list: an SQLite file that is written once and only read afterwards.
 
-It is opened ``immutable``: no locks, no journal, no write, and pages are read as they are needed, so that a million
-products cost no memory. `products` is the only question a gate asks of it.
+`products` is the only question a gate asks of it (`validator.lists.immutable_file`).
 """
 
-import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import apsw
 
 from validator.lists.errors import ListError
+from validator.lists.immutable_file import FileFormat, check_whole, open_immutable, stage, write_new
 from validator.lists.product_rules import BOUNDS, breach, place_breach
 from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
-
-APPLICATION_ID = 0x50494C54  # "PILT"
-FORMAT = 1
-CACHE_KIB = 512
-PROGRESS_EVERY = 10_000
 
 _COLUMNS = (
     "credential_id, product_id, kind, valid_from, valid_until, active_from, rides, balance, fare, pass_back_s, places"
@@ -38,6 +31,7 @@ _SCHEMA = """CREATE TABLE products (
     places TEXT NOT NULL,
     PRIMARY KEY (credential_id, product_id)
 ) STRICT, WITHOUT ROWID"""
+FORMAT = FileFormat("ticket list", 0x50494C54, 1, _SCHEMA)  # "PILT"
 _STAGED = "CREATE TEMP TABLE staged (product_id INTEGER PRIMARY KEY, credential_id, kind, valid_from, valid_until, \
 active_from, rides, balance, fare, pass_back_s, places)"
 _STAGE = f"INSERT INTO staged ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - constant column names
@@ -61,15 +55,7 @@ class TicketList:
             ListError: It is not a ticket list of this format.
         """
         self._path = path
-        try:
-            self._connection = _open_immutable(path)
-            self._connection.pragma("cache_size", -CACHE_KIB)
-            found = (self._connection.pragma("application_id"), self._connection.pragma("user_version"))
-        except apsw.Error as error:
-            raise ListError(path, f"not a ticket list: {error}") from None
-        if found != (APPLICATION_ID, FORMAT):
-            self._connection.close()
-            raise ListError(path, "not a ticket list of this format")
+        self._connection = open_immutable(path, FORMAT)
 
     def products(self, credential_id: bytes) -> list[Product]:
         """Return what a credential holds, in order of product id.
@@ -89,20 +75,11 @@ class TicketList:
         Raises:
             ListError: The file is damaged, or holds another schema than this version writes.
         """
+        check_whole(self._connection, self._path, FORMAT)
         try:
-            schema = self._connection.execute("SELECT sql FROM sqlite_schema").fetchall()
-            verdict = self._connection.execute("PRAGMA integrity_check(1)").fetchall()
             broken = self._broken_rule()
-            pages = self._connection.pragma("page_count") * self._connection.pragma("page_size")
-            length = self._path.stat().st_size
-        except (apsw.Error, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
+        except (apsw.Error, ValueError) as error:  # ValueError: text that is not UTF-8
             raise ListError(self._path, f"damaged: {error}") from None
-        if length != pages:  # SQLite reads what is missing from the last page as zeros
-            raise ListError(self._path, f"damaged: {length} bytes, {pages} are wanted")
-        if schema != [(_SCHEMA,)]:
-            raise ListError(self._path, "another schema than that of a ticket list")
-        if verdict != [("ok",)]:
-            raise ListError(self._path, f"damaged: {verdict[0][0]}")
         if broken is not None:
             raise ListError(self._path, broken)
 
@@ -133,43 +110,20 @@ def write_ticket_file(
     Raises:
         ListError: An entry breaks a rule (`product_rules`), or two share a product id; nothing is left behind.
     """
-    if path.exists():
-        raise ListError(path, "exists already")
-    try:
-        return _write(path, entries, progress)
-    except apsw.ConstraintError as error:
-        path.unlink(missing_ok=True)
-        raise ListError(path, f"two entries share a product id: {error}") from None
-    except apsw.Error as error:
-        path.unlink(missing_ok=True)
-        raise ListError(path, f"cannot be written: {error}") from error
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
-
-def _write(path: Path, entries: Iterable[tuple[bytes, Product]], progress: Callable[[int], None]) -> int:
-    connection = apsw.Connection(str(path))
-    try:
-        connection.pragma("journal_mode", "off")
-        connection.pragma("synchronous", 0)
-        connection.pragma("temp_store", 1)
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", FORMAT)
+    def fill(connection: apsw.Connection) -> int:
         connection.execute(_STAGED)
-        count = 0
         rows = (_row(path, credential_id, product) for credential_id, product in entries)
-        with connection:
-            while chunk := list(itertools.islice(rows, PROGRESS_EVERY)):
-                connection.executemany(_STAGE, chunk)
-                count += len(chunk)
-                progress(count)
-            # Sorted, so that the tree is packed page by page and a gate reads as few as it can.
-            connection.execute(_SCHEMA)
-            connection.execute(_COPY)
+        try:
+            count = stage(connection, _STAGE, rows, progress)
+        except apsw.ConstraintError as error:
+            raise ListError(path, f"two entries share a product id: {error}") from None
+        # Sorted, so that the tree is packed page by page and a gate reads as few as it can.
+        connection.execute(_SCHEMA)
+        connection.execute(_COPY)
         return count
-    finally:
-        connection.close()
+
+    return write_new(path, FORMAT, fill)
 
 
 def _row(path: Path, credential_id: bytes, product: Product) -> tuple[bytes | int | str, ...]:
@@ -211,9 +165,3 @@ def _product(row: tuple[Any, ...]) -> Product:
 
 def _places(column: str) -> frozenset[str]:
     return frozenset(column.split("\n")) if column else frozenset()
-
-
-def _open_immutable(path: Path) -> apsw.Connection:
-    # mode=ro beside immutable=1: some versions of SQLite open an immutable file for writing unless they are told.
-    name = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
-    return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)

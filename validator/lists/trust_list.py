@@ -1,18 +1,39 @@
-"""The payload of a trust list: issuer certificates, as a msgpack array ``[1, [anchors], [intermediates]]`` of DER."""
+"""The payload of a trust list: whose word counts, as a msgpack array.
 
+    [1, [anchor], [intermediate], [[reference, key], ...], [signer]]
+
+Anchors and intermediates are X.509 issuers, signers are X.509 certificates for PIV content signing, all DER; the pairs
+are PKOC issuers, an issuer reference of 16 characters and a P-256 key as SubjectPublicKeyInfo, DER. What follows the
+intermediates may be left out.
+
+A PKOC issuer has no dates: its cards have theirs, and it is believed for as long as it is on the list in force.
+"""
+
+import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import msgpack
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from validator.certificates import HOSTILE, CertificateError, certificate_key, load_certificate, validity
+from validator.certificates import (
+    HOSTILE,
+    CardKey,
+    CertificateError,
+    certificate_key,
+    load_certificate,
+    load_key,
+    spki_of,
+    validity,
+)
+from validator.lists.content_signer import ContentSigner, SignerError, is_content_signer, read_signer
 from validator.lists.errors import ListError
-from validator.trust_store import extension_not_honoured
+from validator.trust_store import Signer, TrustStore, extension_not_honoured
 
 FORMAT = 1
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
@@ -20,33 +41,86 @@ MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_PER_SUBJECT = 8
 """Certificates of one subject: some renewals and cross certificates. A search tries each of them at each link."""
 
+__all__ = ["ContentSigner", "TrustList", "encode_trust_list", "is_content_signer", "parse_trust_list"]
+
+_REFERENCE = re.compile(rb"[A-Z0-9]{16}")
+
 
 @dataclass(frozen=True, slots=True)
 class TrustList:
-    """Issuers, parsed.
+    """Issuers, parsed. There may be none, where all cards have enrolled keys or keys of the operator.
 
     Attributes:
-        anchors: Trusted by themselves; at least one.
-        intermediates: Trusted where they lead to an anchor.
+        anchors: X.509 issuers, trusted by themselves.
+        intermediates: X.509 issuers, trusted where they lead to an anchor.
+        pkoc_issuers: Keys that sign PKOC certificates, by issuer reference (tag 42 of the certificate).
+        sm_signers: Content signers, by the identifier that the certificates of PIV secure messaging name them by.
     """
 
     anchors: tuple[x509.Certificate, ...]
     intermediates: tuple[x509.Certificate, ...]
+    pkoc_issuers: Mapping[bytes, ec.EllipticCurvePublicKey] = field(default_factory=dict)
+    sm_signers: Mapping[bytes, ContentSigner] = field(default_factory=dict)
+
+    def store(self, version: int, where: object = "trust list") -> TrustStore:
+        """Return the issuers as a gate asks them.
+
+        Args:
+            version: Of the list.
+            where: What to call the file in an error.
+
+        Raises:
+            ListError: No gate could use them.
+        """
+        try:
+            return TrustStore(
+                version,
+                self.anchors,
+                self.intermediates,
+                pkoc_issuers=self.pkoc_issuers,
+                sm_signers={
+                    identifier: Signer(signer.key, signer.not_before, signer.not_after)
+                    for identifier, signer in self.sm_signers.items()
+                },
+            )
+        except ValueError as error:
+            raise ListError(where, f"no gate could use it: {error}") from None
 
 
 class _Wire(msgspec.Struct, array_like=True, frozen=True):
+    """The layout on the wire. New fields are appended with a default; anything else is a new format number."""
+
     format: Literal[1]
-    anchors: Annotated[list[bytes], msgspec.Meta(min_length=1)]
+    anchors: list[bytes]
     intermediates: list[bytes]
+    pkoc_issuers: list[tuple[bytes, bytes]] = []
+    sm_signers: list[bytes] = []
 
 
-def encode_trust_list(anchors: Iterable[x509.Certificate], intermediates: Iterable[x509.Certificate]) -> bytes:
-    """Encode a trust list; the same certificates in any order, and twice, give the same bytes."""
-    return msgpack.packb([FORMAT, _sorted_der(anchors), _sorted_der(intermediates)])
+def encode_trust_list(
+    anchors: Iterable[x509.Certificate],
+    intermediates: Iterable[x509.Certificate],
+    pkoc_issuers: Mapping[str, CardKey] | None = None,
+    sm_signers: Iterable[x509.Certificate] = (),
+) -> bytes:
+    """Encode a trust list; the same issuers in any order, and twice, give the same bytes.
+
+    Args:
+        anchors: X.509 issuers that are trusted by themselves.
+        intermediates: X.509 issuers that are trusted where they lead to an anchor.
+        pkoc_issuers: Keys that sign PKOC certificates, by issuer reference; P-256, or no gate would take the list.
+        sm_signers: Certificates for PIV content signing.
+    """
+    references = sorted(
+        (reference.encode("utf-8", "replace"), spki_of(key)) for reference, key in (pkoc_issuers or {}).items()
+    )
+    return msgpack.packb(
+        [FORMAT, _sorted_der(anchors), _sorted_der(intermediates), references, _sorted_der(sm_signers)]
+    )
 
 
 def parse_trust_list(payload: bytes, where: object = "trust list") -> TrustList:
-    """Parse a trust list and see that each certificate can do what it is there for.
+    """Parse a trust list and see that each issuer can do what it is there for.
 
     An issuer that restricts what it vouches for in a way that is not honoured here is refused with the list, rather
     than found out at a gate by the holders of its cards (`extension_not_honoured`).
@@ -56,7 +130,7 @@ def parse_trust_list(payload: bytes, where: object = "trust list") -> TrustList:
         where: What to call the file in an error.
 
     Raises:
-        ListError: It is no trust list, or a certificate in it is no issuer's; the message says which.
+        ListError: It is no trust list, or somebody on it is no issuer; the message says who.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ListError(where, f"{len(payload)} bytes are more than a trust list may have")
@@ -64,11 +138,15 @@ def parse_trust_list(payload: bytes, where: object = "trust list") -> TrustList:
         wire = msgspec.convert(msgpack.unpackb(payload), _Wire, builtin_types=(bytes,))
     except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise ListError(where, f"not a trust list: {error}") from None
+    if wire.intermediates and not wire.anchors:
+        raise ListError(where, "intermediates and no anchor that they could lead to")
     parsed = TrustList(
         anchors=tuple(_issuer(der, f"anchor {index}", where) for index, der in enumerate(wire.anchors)),
         intermediates=tuple(
             _issuer(der, f"intermediate {index}", where) for index, der in enumerate(wire.intermediates)
         ),
+        pkoc_issuers=_pkoc_issuers(wire.pkoc_issuers, where),
+        sm_signers=_sm_signers(wire.sm_signers, where),
     )
     subjects = Counter(certificate.subject for certificate in (*parsed.anchors, *parsed.intermediates))
     for subject, count in subjects.items():
@@ -101,6 +179,44 @@ def _issuer(der: bytes, which: str, where: object) -> x509.Certificate:
     if last < first:
         raise ListError(where, f"{which} is never valid: notAfter is before notBefore")
     return certificate
+
+
+def _pkoc_issuers(pairs: list[tuple[bytes, bytes]], where: object) -> dict[bytes, ec.EllipticCurvePublicKey]:
+    found: dict[bytes, ec.EllipticCurvePublicKey] = {}
+    for reference, spki in pairs:
+        called = f"PKOC issuer {reference.decode('ascii', 'backslashreplace')}"
+        if not _REFERENCE.fullmatch(reference):
+            raise ListError(where, f"{called}: a reference has 16 characters, A to Z and 0 to 9")
+        if reference in found:
+            raise ListError(where, f"{called} is there twice: a reference names one key, another key needs another one")
+        try:
+            key = load_key(spki)
+        except CertificateError as error:
+            raise ListError(where, f"{called}: {error}") from None
+        if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
+            raise ListError(where, f"{called} has no P-256 key: PKOC issuers have no other")
+        if spki_of(key) != spki:
+            raise ListError(where, f"{called}: a key in another encoding than its plainest")
+        found[reference] = key
+    return found
+
+
+def _sm_signers(certificates: list[bytes], where: object) -> dict[bytes, ContentSigner]:
+    found: dict[bytes, ContentSigner] = {}
+    for index, der in enumerate(certificates):
+        try:
+            signer = read_signer(load_certificate(der))
+        except (CertificateError, SignerError) as error:
+            raise ListError(where, f"content signer {index}: {error}") from None
+        other = found.setdefault(signer.identifier, signer)
+        if other is not signer:
+            why = (
+                f"content signers {other.name} and {signer.name} have the same identifier "
+                f"{signer.identifier.hex().upper()}, the first 8 bytes of their subject key identifiers: no card could "
+                "tell them apart; leave one of them out"
+            )
+            raise ListError(where, why)
+    return found
 
 
 def _sorted_der(certificates: Iterable[x509.Certificate]) -> list[bytes]:

@@ -8,9 +8,11 @@ class ProfileError(Exception):
 
     Attributes:
         reason: What the tap is recorded as.
+        family: The card family that recognised the card, once the choice knows it.
     """
 
     reason: Reason = Reason.MALFORMED_ANSWER
+    family: str | None = None
 
 
 class WrongFamily(ProfileError):  # noqa: N818 - names the event: another profile may try
@@ -27,6 +29,12 @@ class KeyUnsupported(ProfileError):  # noqa: N818 - says what the key is
     """The card's certificate carries a kind of key that the profile cannot challenge."""
 
     reason = Reason.UNSUPPORTED_KEY
+
+
+class KeyNotHere(ProfileError):  # noqa: N818 - names what is missing
+    """The operator key that this card answers to is not on this gate."""
+
+    reason = Reason.KEY_NOT_HERE
 
 
 class CardRefused(ProfileError):  # noqa: N818 - says what the card did

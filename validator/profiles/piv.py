@@ -33,7 +33,8 @@ from validator.certificates import (
     key_algorithm,
     load_certificate,
 )
-from validator.model import Assurance, CardProof, KeyAlgorithm, KnownCards, LookAhead
+from validator.model import Assurance, CardProof, Certificate, KeyAlgorithm, Signed
+from validator.profiles.attempt import NONCE_BYTES, Attempt, cache_key, challenge_message
 from validator.profiles.errors import CardMalformed, CardRefused, KeyUnsupported, WrongFamily
 
 NAME = "piv"
@@ -48,7 +49,6 @@ MIN_BLOCK_BYTES = 128
 """The least that tells one card from another: it reaches past the serial number. Cards send 254 bytes or more, or the
 whole object; what is cut shorter would let two cards be taken for one."""
 
-_SELECT = CommandApdu(0x00, 0xA4, 0x04, 0x00, AID, le=SHORT_LE_MAX)
 _GET_CERTIFICATE = CommandApdu(0x00, 0xCB, 0x3F, 0xFF, bytes.fromhex("5C035FC101"), le=SHORT_LE_MAX)
 _CERTIFICATE_STEP = "GET DATA 5FC101"
 _SLOT = 0x9E
@@ -68,30 +68,12 @@ _GZIP = 31  # zlib's name for "a gzip header, 32 KiB window"
 _Collect = Generator[CommandApdu, ResponseApdu, CardProof]
 
 
-def challenge_message(gate: str, wall_ms: int, nonce: bytes) -> bytes:
-    """Bind a challenge to the gate that asks and the moment it asks, so that its signature is worthless elsewhere.
-
-    The layout is ``pilet-tap/1``, the gate's name, the time as eight bytes, the nonce; texts and nonce are preceded by
-    their length in two bytes, so that no two different inputs give the same message. What the card signs is its digest,
-    so that nobody who chooses a part can make the card sign a digest of their choice.
-
-    Args:
-        gate: Name of the gate or lane, at most 65535 bytes of UTF-8.
-        wall_ms: Milliseconds since 1970 UTC, not negative.
-        nonce: Fresh random bytes; 32 are right.
-    """
-    return b"".join(
-        (_counted(b"pilet-tap/1"), _counted(gate.encode()), wall_ms.to_bytes(8), _counted(nonce)),
-    )
-
-
-def authenticate(challenge: bytes, known: KnownCards, begin: LookAhead) -> _Collect:
+def authenticate(attempt: Attempt, selected: ResponseApdu) -> _Collect:
     """Talk to one card until it has proved possession of its card authentication key, or failed to.
 
     Args:
-        challenge: The message to sign, fresh for this attempt (see `challenge_message`).
-        known: Finds a card that was judged before, under the lists now in force.
-        begin: Told of the certificate, or of the known card, before the card is asked to sign.
+        attempt: What this attempt may use.
+        selected: What the card answered when its application was selected.
 
     Returns:
         What the card showed. Nothing in it is verified here.
@@ -100,32 +82,32 @@ def authenticate(challenge: bytes, known: KnownCards, begin: LookAhead) -> _Coll
         ProfileError: Whatever else the card says; each subclass names the reason that is recorded.
     """
     try:
-        return (yield from _collect(challenge, known, begin))
+        return (yield from _collect(attempt, selected))
     except (ApduError, TlvError) as error:
         raise CardMalformed(str(error)) from None
 
 
-def _collect(challenge: bytes, known: KnownCards, begin: LookAhead) -> _Collect:
-    selected = yield from exchange(_SELECT)
+def _collect(attempt: Attempt, selected: ResponseApdu) -> _Collect:
     if not selected.ok:
         raise WrongFamily(f"no PIV application: {selected.sw:04X}")
+    challenge = challenge_message(attempt.gate, attempt.wall_ms, attempt.random(NONCE_BYTES))
     first = yield from _first_block()
-    block_id = hashlib.sha256(first.data).digest()
-    found = known(block_id)
+    block_id = cache_key(NAME, first.data)
+    found = attempt.known(block_id)
     if found is not None:
-        begin(found)
+        attempt.begin(found)
         try:
             signature = yield from _challenge(challenge, found.algorithm)
         except CardRefused:
             first = yield from _first_block()
-            block_id = hashlib.sha256(first.data).digest()
+            block_id = cache_key(NAME, first.data)
         else:
-            return CardProof(NAME, Assurance.CHIP, challenge, signature, found.algorithm, block_id, found)
-    certificate = yield from _read_certificate(first)
-    algorithm = _algorithm_of(certificate)
-    begin(certificate)
+            return CardProof(NAME, Assurance.CHIP, found, Signed(challenge, signature, found.algorithm), block_id)
+    certificate = Certificate((yield from _read_certificate(first)))
+    algorithm = _algorithm_of(certificate.der)
+    attempt.begin(certificate)
     signature = yield from _challenge(challenge, algorithm)
-    return CardProof(NAME, Assurance.CHIP, challenge, signature, algorithm, block_id, certificate)
+    return CardProof(NAME, Assurance.CHIP, certificate, Signed(challenge, signature, algorithm), block_id)
 
 
 def _first_block() -> ApduExchange:
@@ -223,7 +205,3 @@ def _check_shape(signature: bytes, algorithm: KeyAlgorithm) -> None:
         raise CardMalformed("the signature is not an ECDSA-Sig-Value") from None
     if not all(0 < number < 1 << 8 * _ECDSA_INT_BYTES[algorithm] for number in pair):
         raise CardMalformed("a number in the ECDSA-Sig-Value is out of range")
-
-
-def _counted(octets: bytes) -> bytes:
-    return len(octets).to_bytes(2) + octets

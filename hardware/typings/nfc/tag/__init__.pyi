@@ -1,4 +1,6 @@
 from nfc.clf import ContactlessFrontend, RemoteTarget
 from nfc.tag.tt4 import Type4Tag
 
+class TagCommandError(Exception): ...
+
 def activate(clf: ContactlessFrontend, target: RemoteTarget) -> Type4Tag | None: ...

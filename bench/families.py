@@ -1,0 +1,148 @@
+"""Exchanges, bytes and own work of a tap, by card family, beside what its protocol needs at least.
+
+One gate for each family, the real `validator run`, and cards with the times of real silicon where somebody published
+them: two models for the families that sign or agree on a key. Nobody published how long NTAG 424 DNA and MIFARE
+Ultralight AES compute; their taps are modelled by their air time alone, and real ones take longer.
+"""
+
+import asyncio
+import datetime as dt
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from backend_sync.demo.day import anext_event
+from backend_sync.demo.depot import Depot
+from backend_sync.demo.media import Operator, OperatorCard
+from backend_sync.demo.processes import Process
+from bench.figures import Figure, Report, p50, p99, scratch
+from bench.tap import MODEL, OWN_P99_GOAL_MS, Samples, machine, measured, pass_of
+from hardware.virtual.air import Field
+from validator.profiles import ntag424, piv, piv_sm, pkoc1, pkoc2, ultralight_aes
+
+SLOWER = "jcop3-p60"
+"""An older chip, for comparison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A family, and the least that its protocol needs.
+
+    Attributes:
+        family: Its name.
+        first: Exchanges with a card that the gate never saw, SELECT included.
+        known: Exchanges with a card that it knows; None where nothing is kept of a card: every tap is a first one.
+        models: Card models to compare.
+        random_uid: Whether the card hides its UID.
+    """
+
+    family: str
+    first: int
+    known: int | None
+    models: tuple[str | None, ...] = (MODEL, SLOWER)
+    random_uid: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the row is called."""
+        return f"{self.family}, UID hidden" if self.random_uid else self.family
+
+
+ROWS = (
+    Row(piv.NAME, first=4, known=3),
+    Row(piv_sm.NAME, first=2, known=2),
+    Row(pkoc1.NAME, first=2, known=None),
+    Row(pkoc2.NAME, first=3, known=3),
+    Row(ntag424.NAME, first=4, known=None, models=(None,)),
+    Row(ultralight_aes.NAME, first=4, known=None, models=(None,)),
+    Row(ultralight_aes.NAME, first=7, known=None, models=(None,), random_uid=True),
+)
+
+
+async def run(taps: int = 100) -> Report:
+    """Measure each family on a gate of its own, `taps` cards of each model, first seen and known."""
+    report = Report("families", f"A tap by card family ({MODEL} and {SLOWER} modelled, type A, 106 kbit/s)")
+    for row in ROWS:
+        with scratch() as folder:
+            report.figures += await _measure(row, folder, taps)
+    with scratch() as folder:
+        report.figures += await asyncio.to_thread(machine, folder, taps)
+    return report
+
+
+async def _measure(row: Row, folder: Path, taps: int) -> list[Figure]:
+    now = dt.datetime.now(dt.UTC)
+    operator = Operator.create(folder / "operator", now)
+    crowds = {
+        model: [operator.issue(row.family, model, random_uid=row.random_uid) for _ in range(taps)]
+        for model in row.models
+    }
+    figures: list[Figure] = []
+    async with AsyncExitStack() as stack:
+        air = await Field.open()
+        stack.push_async_callback(air.close)
+        cards = [card for crowd in crowds.values() for card in crowd]
+        gate, events = await _gate(row, folder, operator, cards, air)
+        stack.push_async_callback(gate.stop)
+        await anext_event(events, "ready")
+        for model, crowd in crowds.items():
+            for state, least in (("first seen", row.first), ("known", row.known)):
+                if least is None:
+                    continue
+                label = ", ".join(filter(None, (row.name, None if row.known is None else state, model)))
+                figures += await _taps(label, least, crowd, air, events)
+    return figures
+
+
+async def _gate(
+    row: Row, folder: Path, operator: Operator, cards: list[OperatorCard], air: Field
+) -> tuple[Process, AsyncIterator[dict[str, Any]]]:
+    """Provision a gate that takes this family alone, sell a pass to each card, and start it."""
+    (folder / "depot").mkdir()
+    depot = Depot.create(folder / "depot", air=air.path, port=1, families=[row.family], keys=operator.key_directory)
+    depot.sell(
+        [(card.credential_id, pass_of(number, operator.now)) for number, card in enumerate(cards, 1)], operator.now
+    )
+    enrolled = [operator.enrol(card) for card in cards] if row.family == pkoc1.NAME else []
+    depot.publish([operator.issuer], [], operator.now, operator=operator, enrolled=enrolled)
+    gate = Process(
+        "validator",
+        ["-m", "validator", "run", "--config", str(depot.gate_toml), "--json"],
+        folder / "gate.log",
+    )
+    await gate.start()
+    return gate, gate.events()
+
+
+async def _taps(
+    label: str, least: int, cards: list[OperatorCard], air: Field, events: AsyncIterator[dict[str, Any]]
+) -> list[Figure]:
+    samples, exchanges, octets = Samples(), [], []
+    for card in track(cards, description=label, transient=True, disable=not sys.stderr.isatty()):
+        event = await measured(card.chip, card.uid, air, events, samples)
+        if event["reason"] != "VALID":
+            raise RuntimeError(f"{label}: a tap ended in {event['reason']}")
+        exchanges.append(event["apdus"])
+        octets.append(event["bytes_out"] + event["bytes_in"])
+    count = len(cards)
+    return [
+        Figure(
+            f"{label}: exchanges, at most", max(exchanges), "", count, least, baseline="protocol", baseline_value=least
+        ),
+        Figure(f"{label}: bytes both ways", p50(octets), "B", count),
+        Figure(f"{label}: own work p50", p50(samples.own), "ms", count),
+        Figure(f"{label}: own work p99", p99(samples.own), "ms", count, goal=OWN_P99_GOAL_MS),
+        Figure(
+            f"{label}: whole tap p50",
+            p50(samples.total),
+            "ms",
+            count,
+            baseline="floor, ms",
+            baseline_value=p50(samples.floor),
+        ),
+    ]

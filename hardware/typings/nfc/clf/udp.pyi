@@ -1,0 +1,4 @@
+from nfc import clf
+
+class Device(clf.Device):
+    rcvd_data: int
