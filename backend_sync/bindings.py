@@ -18,6 +18,7 @@ from backend_sync.bureau_answers import Answer
 from backend_sync.card_family import CardFamily
 from backend_sync.enrolment_errors import EnrolmentError
 from backend_sync.schema import BINDING, BINDING_HELD, BUREAU_ANSWER, CREDENTIAL, PERSONALISATION
+from validator.certificates import card_credential_id
 
 _FETCHED = 1000
 
@@ -48,14 +49,14 @@ class HeldCard:
     Attributes:
         account: The account.
         serial: Its serial number.
-        credential_id: Its credential, 16 bytes.
+        credential_id: Its credential, 16 bytes; None until the bureau has said which chip it is on.
         family: Its family.
         state: Ordered or live.
     """
 
     account: str
     serial: int
-    credential_id: bytes
+    credential_id: bytes | None
     family: CardFamily
     state: BindingState
 
@@ -88,7 +89,13 @@ class Answered:
 def held(connection: Connection, accounts: Sequence[str]) -> dict[str, HeldCard]:
     """Return the cards that these accounts hold, by account."""
     return {
-        row.account: HeldCard(row.account, row.serial, row.id, CardFamily(row.family), BindingState(row.state))
+        row.account: HeldCard(
+            row.account,
+            row.serial,
+            None if row.uid is None else card_credential_id(row.id, row.uid),
+            CardFamily(row.family),
+            BindingState(row.state),
+        )
         for row in connection.execute(_held(accounts))
     }
 
@@ -178,22 +185,26 @@ def record_answers(
 def ended_credential_ids(connection: Connection) -> Iterator[bytes]:
     """Yield the credentials that ended, 16 bytes each, by serial number: they belong on the deny list.
 
-    Those that failed are among them: a card may have been made all the same.
+    A card that the bureau never named a chip for has no credential, and nobody can have sold it anything.
     """
     ended = (
-        select(CREDENTIAL.c.id)
+        select(CREDENTIAL.c.id, BUREAU_ANSWER.c.uid)
         .join(BINDING, BINDING.c.serial == CREDENTIAL.c.serial)
+        .join(BUREAU_ANSWER, and_(BUREAU_ANSWER.c.serial == CREDENTIAL.c.serial, BUREAU_ANSWER.c.uid.is_not(None)))
         .where(BINDING.c.state == BindingState.ENDED.value)
         .order_by(CREDENTIAL.c.serial)
         .execution_options(yield_per=_FETCHED)
     )
-    yield from connection.execute(ended).scalars()
+    for row in connection.execute(ended):
+        yield card_credential_id(row.id, row.uid)
 
 
-def _held(accounts: Sequence[str]) -> Select[tuple[str, int, bytes, str, int]]:
+def _held(accounts: Sequence[str]) -> Select[tuple[str, int, bytes, str, int, bytes | None]]:
+    columns = (BINDING.c.account, BINDING.c.serial, CREDENTIAL.c.id, BINDING.c.family, BINDING.c.state)
     return (
-        select(BINDING.c.account, BINDING.c.serial, CREDENTIAL.c.id, BINDING.c.family, BINDING.c.state)
+        select(*columns, BUREAU_ANSWER.c.uid)
         .join(CREDENTIAL, CREDENTIAL.c.serial == BINDING.c.serial)
+        .outerjoin(BUREAU_ANSWER, BUREAU_ANSWER.c.serial == BINDING.c.serial)
         .where(and_(BINDING.c.account.in_(accounts), BINDING_HELD))
     )
 

@@ -311,7 +311,7 @@ def _held_facts(account: str, card: HeldCard | None) -> dict[str, str | int | No
     return {
         "account": account,
         "serial": card.serial,
-        "credential_id": card.credential_id.hex(),
+        "credential_id": None if card.credential_id is None else card.credential_id.hex(),
         "family": card.family.value,
         "state": card.state.name.lower(),
     }

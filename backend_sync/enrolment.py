@@ -23,8 +23,7 @@ from backend_sync.schema import (
     CREDENTIAL,
     PERSONALISATION,
 )
-from validator.certificates import token_credential_id
-from validator.model import CardToken
+from validator.certificates import token_id
 
 TOKEN_BYTES = 16
 
@@ -233,10 +232,7 @@ def issue(
     cards = list(zip(range(first, first + len(applicants)), cut, applicants, strict=True))
     connection.execute(
         insert(CREDENTIAL),
-        [
-            {"serial": serial, "id": token_credential_id(CardToken(family, token)), "card_order": order.number}
-            for serial, token, _ in cards
-        ],
+        [{"serial": serial, "id": token_id(family, token), "card_order": order.number} for serial, token, _ in cards],
     )
     bound = {"family": family, "state": BindingState.ORDERED.value, "since_ms": now_ms}
     connection.execute(

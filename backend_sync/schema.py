@@ -219,6 +219,7 @@ CREDENTIAL = Table(
     "credential",
     ISSUING,
     Column("serial", _ROW, primary_key=True, autoincrement=False),
+    # Stands for the token; with the UID that the bureau answers with, it gives the credential's id.
     Column("id", LargeBinary(16), nullable=False, unique=True),
     Column("card_order", _ROW, ForeignKey("card_order.id"), nullable=False),
 )

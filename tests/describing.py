@@ -13,8 +13,7 @@ from backend_sync.demo.issuer import DAY
 from backend_sync.demo.media import KEY_VERSION, PKOC_REFERENCE, Operator, OperatorCard
 from hardware.virtual.pkoc import PkocChip
 from validator import piv_cvc, pkoc_cvc
-from validator.certificates import credential_id, spki_of, token_credential_id
-from validator.model import CardToken
+from validator.certificates import card_credential_id, credential_id, spki_of, token_id
 from validator.profiles import ntag424, piv, piv_sm, pkoc1, pkoc2, ultralight_aes
 from validator.profiles.attempt import TOKEN_BYTES
 
@@ -94,7 +93,7 @@ def _nxp(operator: Operator, family: str, key_name: str, folder: Path) -> Descri
         key_file = _written(folder / "card_key", key.hex().encode() + b"\n")
         hidden = (key.hex(), token.hex())
     options = {"--uid": uid.hex(), "--card-key-file": key_file, "--token": token.hex()}
-    return Described(family, options, token_credential_id(CardToken(family, token)), hidden)
+    return Described(family, options, card_credential_id(token_id(family, token), uid), hidden)
 
 
 def shared_uid_key(operator: Operator, folder: Path) -> str:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.utils import CryptographyDeprecationWarning
 
-from validator.model import CREDENTIAL_ID_BYTES, CardToken, KeyAlgorithm
+from validator.model import CREDENTIAL_ID_BYTES, KeyAlgorithm
 
 MAX_LOADED_KEYS = 1024
 """Loaded keys kept for the next tap. One is about 2 KiB of native memory and saves some 10 µs."""
@@ -128,10 +128,23 @@ def credential_id(spki: bytes) -> bytes:
     return hashlib.sha256(spki).digest()[:CREDENTIAL_ID_BYTES]
 
 
-def token_credential_id(token: CardToken) -> bytes:
-    """Return the id of a credential without a public key: of its family's name and its token, 16 bytes."""
-    family = token.family.encode()
-    return credential_id(len(family).to_bytes(1) + family + token.octets)
+def token_id(family: str, token: bytes) -> bytes:
+    """Return what stands for a token where it must not be known: a hash of it and its family's name, 16 bytes."""
+    name = family.encode()
+    return credential_id(len(name).to_bytes(1) + name + token)
+
+
+def card_credential_id(token: bytes, uid: bytes) -> bytes:
+    """Return the id of a credential without a public key: of its token and the chip that it was put on, 16 bytes.
+
+    A token crosses the air; a chip's key is proved for its UID. Bound together, a token on another chip is another
+    credential, which nobody sold anything.
+
+    Args:
+        token: Its `token_id`.
+        uid: The true UID that the card's key was proved for.
+    """
+    return credential_id(token + uid)
 
 
 def validity(certificate: x509.Certificate) -> tuple[int, int]:

@@ -166,10 +166,12 @@ class CardToken:
 
     Attributes:
         family: The card family.
+        uid: The true UID that the card's key is proved for.
         octets: The account token.
     """
 
     family: str
+    uid: bytes
     octets: bytes
 
 

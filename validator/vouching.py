@@ -16,13 +16,14 @@ from validator.certificates import (
     CardKey,
     CertificateError,
     KeyUnsupportedError,
+    card_credential_id,
     certificate_key,
     credential_id,
     key_algorithm,
     load_certificate,
     load_key,
     spki_of,
-    token_credential_id,
+    token_id,
 )
 from validator.model import (
     NEVER,
@@ -109,7 +110,8 @@ def _vouched(shown: Shown, authorities: Authorities, at: Instant) -> Vouched | R
         case BareKey():
             return _enrolled(shown.spki, authorities)
         case CardToken():
-            return Vouched(None, None, token_credential_id(shown), None)
+            credential = card_credential_id(token_id(shown.family, shown.octets), shown.uid)
+            return Vouched(None, None, credential, None)
 
 
 def _recognised(known: KnownCard, store: TrustStore) -> Vouched | Reason:

@@ -25,8 +25,7 @@ from hardware.virtual.pkoc import PkocChip, Profile
 from hardware.virtual.timing import ChipTiming
 from hardware.virtual.ultralight_aes import Settings, UltralightAes
 from validator import operator_keys, piv_cvc, pkoc_cvc
-from validator.certificates import credential_id, spki_of, token_credential_id
-from validator.model import CardToken
+from validator.certificates import card_credential_id, credential_id, spki_of, token_id
 from validator.operator_keys import OperatorKeys
 from validator.profiles import ntag424, piv, piv_sm, pkoc1, pkoc2, ultralight_aes
 from validator.profiles.attempt import TOKEN_BYTES
@@ -183,8 +182,8 @@ class Operator:
         uid, token = _uid(), secrets.token_bytes(TOKEN_BYTES)
         with self.keys.card_key(ntag424.OPERATOR_KEY, KEY_VERSION, uid) as gate_key:
             keys = [bytes(gate_key) if number == ntag424.KEY_NUMBER else secrets.token_bytes(16) for number in range(5)]
-        card = CardToken(ntag424.NAME, token)
-        return OperatorCard(ntag424.NAME, token_credential_id(card), Ntag424Chip(uid, keys, token), uid)
+        credential = card_credential_id(token_id(ntag424.NAME, token), uid)
+        return OperatorCard(ntag424.NAME, credential, Ntag424Chip(uid, keys, token), uid)
 
     def _ultralight(self, *, random_uid: bool) -> OperatorCard:
         uid, token = _uid(), secrets.token_bytes(TOKEN_BYTES)
@@ -199,9 +198,9 @@ class Operator:
                 pages={ultralight_aes.TOKEN_PAGE: token},
                 settings=Settings(random_uid=random_uid),
             )
-        card = CardToken(ultralight_aes.NAME, token)
+        credential = card_credential_id(token_id(ultralight_aes.NAME, token), uid)
         # A tag says itself what anticollision shows of it.
-        return OperatorCard(ultralight_aes.NAME, token_credential_id(card), tag, None)
+        return OperatorCard(ultralight_aes.NAME, credential, tag, None)
 
 
 def _uid() -> bytes:

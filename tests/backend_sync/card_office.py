@@ -24,8 +24,7 @@ from backend_sync.schema import BINDING, CREDENTIAL, PERSONALISATION
 from tests.backend_sync import card_bureau
 from tests.backend_sync.card_bureau import KEY, packing, write_accounts
 from tests.backend_sync.gate import DAWN_MS
-from validator.certificates import token_credential_id
-from validator.model import CardToken
+from validator.certificates import token_id
 
 ACCOUNTS = [f"account-{number}" for number in range(5)]
 BATCH = Batch("letters", CardFamily.NTAG424, (KeyCheck(KEY.name, KEY.version, KEY.check_value),))
@@ -92,7 +91,7 @@ class Office:
             (row.serial, row.token, f"parcel-{account}") for row, account in zip(kept, ACCOUNTS, strict=True)
         ]
         assert {row["key_version"] for row in rows} == {str(KEY.version)}
-        assert ids == [token_credential_id(CardToken("ntag424", token)) for _, token, _ in said]
+        assert ids == [token_id("ntag424", token) for _, token, _ in said]
         assert len(set(ids)) == len(ACCOUNTS)
         assert [path.name for path in (self.folder / "out").iterdir()] == [BATCH.name]
 

@@ -19,8 +19,7 @@ from backend_sync.ledger import Ledger
 from backend_sync.schema import BINDING, CREDENTIAL
 from tests.backend_sync.card_bureau import records, write_accounts, write_keys, write_report
 from tests.flow.supervised import python
-from validator.certificates import token_credential_id
-from validator.model import CardToken
+from validator.certificates import token_id
 
 PROGRAM = Path(__file__).with_name("enrol_process.py")
 KILLS = 20 * (10 if os.environ.get("PILET_SOAK") == "1" else 1)
@@ -158,7 +157,7 @@ def test_a_process_that_is_killed_at_random_issues_each_card_once(tmp_path: Path
     assert [int(row["serial"]) for row in read] == list(range(1, len(batches) * ACCOUNTS + 1))
     assert Counter(row["token"] for row in read).most_common(1)[0][1] == 1
     accounts = [account for batch in batches for account in office.accounts(batch)]
-    ids = [token_credential_id(CardToken("ntag424", bytes.fromhex(row["token"]))) for row in read]
+    ids = [token_id("ntag424", bytes.fromhex(row["token"])) for row in read]
     expected = [(serial, account, 1, ids[serial - 1]) for serial, account in enumerate(accounts, 1)]
     assert office.ledger_rows() == expected
     assert {path.name for path in (office.folder / "out").iterdir()} == set(batches)

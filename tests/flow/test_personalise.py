@@ -22,8 +22,7 @@ from hardware.virtual.air import AirCard, Field
 from hardware.virtual.ntag424 import Ntag424Chip
 from hardware.virtual.ultralight_aes import OPEN, Settings, UltralightAes
 from tests.backend_sync.card_bureau import decrypted, private, write_accounts, write_keys
-from validator.certificates import token_credential_id
-from validator.model import CardToken
+from validator.certificates import card_credential_id, token_id
 from validator.personalisation import LAYOUTS
 from validator.personalising.ntag424 import ISSUER_KEY
 from validator.profiles import ntag424
@@ -182,7 +181,9 @@ async def test_from_accounts_to_cards_that_are_live_without_a_bureau(desk: Desk)
     for number, token in enumerate(tokens.values()):
         found = await desk.read(blanks.again(number))
         assert (found["verdict"], found["profile"]) == ("authentic", desk.family)
-        assert found["credential_id"] == token_credential_id(CardToken(desk.family, token)).hex()
+        assert (
+            found["credential_id"] == card_credential_id(token_id(desk.family, token), blanks.chips[number]._uid).hex()
+        )
 
 
 @pytest.mark.parametrize("desk", [ntag424.NAME], indirect=True)

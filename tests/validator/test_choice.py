@@ -24,7 +24,7 @@ TAG = Target(Technology.TYPE_A, bytes.fromhex("04112233445566"), b"", sak=0x00, 
 
 
 def proof(name: str) -> CardProof:
-    return CardProof(name, Assurance.CHIP, CardToken(name, b"token"), Mutual(b"1", b"1"))
+    return CardProof(name, Assurance.CHIP, CardToken(name, b"uid", b"token"), Mutual(b"1", b"1"))
 
 
 def family(name: str, aid: bytes, error: ProfileError | None = None, *, hinted: bool = False) -> Family:

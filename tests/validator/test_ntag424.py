@@ -182,12 +182,12 @@ class TestGoodCard:
             None,
             False,
         )
-        assert verdict.credential_id == credential_id(b"\x07ntag424" + TOKEN)
+        assert verdict.credential_id == credential_id(credential_id(b"\x07ntag424" + TOKEN) + UID)
 
     def test_its_token_is_announced_and_shown_and_nothing_is_kept(self) -> None:
         tap = Tap()
         proof = tap.run(of_chip(card()))
-        assert tap.begun == [proof.shown] == [CardToken("ntag424", TOKEN)]
+        assert tap.begun == [proof.shown] == [CardToken("ntag424", UID, TOKEN)]
         assert proof.cache_key is None
 
     def test_its_key_is_asked_for_by_name_version_and_uid_and_wiped(self) -> None:
@@ -220,7 +220,14 @@ class TestGoodCard:
             return
         verdict = judged(tap.run(process), store)
         assert isinstance(verdict, Identity)
-        assert verdict.credential_id == certificates.token_credential_id(CardToken("ntag424", token))
+        assert verdict.credential_id == certificates.card_credential_id(certificates.token_id("ntag424", token), uid)
+
+    def test_a_token_on_another_chip_is_another_credential(self, store: TrustStore) -> None:
+        """Who broke one card and overheard a tap has a good key and somebody's token: that is nobody's ticket."""
+        mine, other = (judged(Tap(uid=uid).run(of_chip(card(uid=uid))), store) for uid in (UID, UID[::-1]))
+        assert isinstance(mine, Identity)
+        assert isinstance(other, Identity)
+        assert mine.credential_id != other.credential_id
 
 
 class TestRecordedByNxp:
@@ -439,7 +446,7 @@ class TestBadCards:
         assert verdict == Refusal(Reason.WRONG_SIGNATURE, "ntag424")
 
     def test_a_revoked_card_is_named(self, store: TrustStore) -> None:
-        credential = certificates.token_credential_id(CardToken("ntag424", TOKEN))
+        credential = certificates.card_credential_id(certificates.token_id("ntag424", TOKEN), UID)
         verdict = judged(Tap().run(of_chip(card())), store, lambda asked: asked == credential)
         assert verdict == Refusal(Reason.REVOKED, "ntag424", credential)
 

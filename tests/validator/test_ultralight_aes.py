@@ -35,7 +35,7 @@ from validator.profiles.errors import CardMalformed, CardRefused, KeyNotHere, Pr
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ultralight_aes.json").read_text())
 HIDDEN = Settings(random_uid=True)
 AT = Instant(1_795_420_800_123, 5_000, bytes(8), ClockConfidence.NTP)
-CREDENTIAL = certificates.token_credential_id(CardToken("ultralight-aes", TOKEN))
+CREDENTIAL = certificates.card_credential_id(certificates.token_id("ultralight-aes", TOKEN), UID)
 
 Spoil = Callable[[int, bytes], bytes]
 """Changes the nth answer."""
@@ -94,7 +94,7 @@ def test_a_card_is_believed_by_its_token_and_its_key() -> None:
     proof = run(profile.authenticate(attempt(begin=seen.append)), carrier(tag))
     assert proof.profile == "ultralight-aes"
     assert proof.assurance is Assurance.CHIP
-    assert proof.shown == CardToken("ultralight-aes", TOKEN)
+    assert proof.shown == CardToken("ultralight-aes", UID, TOKEN)
     assert seen == [proof.shown]
     assert proof.cache_key is None
     assert isinstance(proof.evidence, Mutual)
@@ -121,12 +121,26 @@ def test_a_card_without_a_token_names_nobody(blank: bytes) -> None:
         run(profile.authenticate(attempt()), carrier(issue(pages={4: blank})))
 
 
+def test_a_token_on_another_chip_is_another_credential() -> None:
+    """Who broke one card, and overheard a tap, has a good key and somebody else's token: that is nobody's ticket."""
+    other = UID[:1] + UID[:0:-1]
+    identity = judged(
+        run(profile.authenticate(attempt(uid=other)), carrier(issue(uid=other, data_key=data_key(other))))
+    )
+    assert isinstance(identity, Identity)
+    assert identity.credential_id != CREDENTIAL
+
+
 def test_two_cards_with_one_uid_shown_are_told_apart_by_their_tokens() -> None:
     other = bytes(range(16))
     proof = run(profile.authenticate(attempt()), carrier(issue(pages={4: other})))
     identity = judged(proof)
     assert isinstance(identity, Identity)
-    assert identity.credential_id == certificates.token_credential_id(CardToken("ultralight-aes", other)) != CREDENTIAL
+    assert (
+        identity.credential_id
+        == certificates.card_credential_id(certificates.token_id("ultralight-aes", other), UID)
+        != CREDENTIAL
+    )
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -240,7 +254,7 @@ def test_who_proves_no_key_is_asked_for_nothing_more() -> None:
 
     proof = run(profile.authenticate(attempt()), note)
     assert asked == [aes.GET_VERSION, aes.AUTHENTICATE, aes.AUTHENTICATE_PART_2]
-    assert proof.shown == CardToken("ultralight-aes", b"")
+    assert proof.shown == CardToken("ultralight-aes", UID, b"")
     with pytest.raises(CardMalformed, match="does not hold the key"):
         run(profile.open_session(attempt()), without_key)
 

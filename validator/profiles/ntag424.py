@@ -125,16 +125,17 @@ def _collect(
         keys = SessionKeys.of_challenges(key, rnd_a, rnd_b)
     session = Session(keys, answer.identifier)
     try:
-        token, expected, received = yield from _read_token(session)
+        octets, expected, received = yield from _read_token(session)
     finally:
         session.wipe()
     # Who has the wrong key is asked on, and found out by both values at once: one answer, one reason.
     evidence = Mutual(ev2.rotated(rnd_a) + expected, answer.rnd_a_rotated + received)
+    token = CardToken(NAME, attempt.uid, octets)
     attempt.begin(token)
     return CardProof(NAME, Assurance.CHIP, token, evidence)
 
 
-def _read_token(session: Session) -> Generator[CommandApdu, ResponseApdu, tuple[CardToken, bytes, bytes]]:
+def _read_token(session: Session) -> Generator[CommandApdu, ResponseApdu, tuple[bytes, bytes, bytes]]:
     """ReadData (§10.8.1) in CommMode.MAC: the token, the MAC that has to follow it, and the one that did."""
     header = bytes([TOKEN_FILE]) + (0).to_bytes(3, "little") + TOKEN_BYTES.to_bytes(3, "little")
     response = yield session.seal_command(CommMode.MAC, Ins.READ_DATA, header)
@@ -145,4 +146,4 @@ def _read_token(session: Session) -> Generator[CommandApdu, ResponseApdu, tuple[
     token, received = response.data[:TOKEN_BYTES], response.data[TOKEN_BYTES:]
     if token in BLANK_TOKENS:
         raise CardMalformed("a token file that nobody has written")
-    return CardToken(NAME, token), session.response_mac(token), received
+    return token, session.response_mac(token), received

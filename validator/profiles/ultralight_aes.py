@@ -35,10 +35,11 @@ _Talk = Generator[TagCommand, TagAnswer, bytes]
 
 @dataclass(slots=True)
 class _Evidence:
-    """What the card had to send, and what it sent."""
+    """What the card had to send, what it sent, and the true UID that its key is derived for."""
 
     expected: bytes = b""
     received: bytes = b""
+    uid: bytes = b""
 
     def holds(self) -> bool:
         """Whether to go on asking: who failed once is asked for nothing more."""
@@ -64,7 +65,7 @@ def authenticate(attempt: Attempt) -> Generator[TagCommand, TagAnswer, CardProof
         token = yield from _read(session, TOKEN_PAGE, evidence)
         if evidence.holds() and token in BLANK_TOKENS:
             raise CardMalformed("a token that nobody has written")
-    shown = CardToken(NAME, token)
+    shown = CardToken(NAME, evidence.uid, token)
     attempt.begin(shown)
     return CardProof(NAME, Assurance.CHIP, shown, Mutual(evidence.expected, evidence.received))
 
@@ -90,6 +91,7 @@ def _authenticated(attempt: Attempt, evidence: _Evidence) -> Generator[TagComman
             return None
         if len(uid) != aes.UID_BYTES:
             raise CardMalformed(f"a UID of {len(uid)} bytes")
+        evidence.uid = uid
         session = yield from _open(attempt, aes.DATA_KEY, DATA_KEY_NAME, uid, evidence)
     except CardKeyMissing as error:
         raise KeyNotHere(str(error)) from None
