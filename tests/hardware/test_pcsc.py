@@ -45,10 +45,11 @@ class World:
 class Slot:
     """What `hardware.pcsc_slot.Slot` does, as the world of the test will have it."""
 
-    world: World
+    of_the_test: World
 
     def __init__(self, name: str) -> None:
         assert name == NAME
+        self.world = self.of_the_test  # a thread that hung closes its slot when its test is long over
 
     def open(self, wanted: str) -> None:
         self._called(f"open {wanted}")
@@ -95,7 +96,7 @@ def _take(steps: "list[T | Exception]") -> T:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     module = ModuleType("hardware.pcsc_slot")
-    monkeypatch.setattr(Slot, "world", world, raising=False)
+    monkeypatch.setattr(Slot, "of_the_test", world, raising=False)
     monkeypatch.setattr(module, "Slot", Slot, raising=False)
     monkeypatch.setitem(sys.modules, "hardware.pcsc_slot", module)
     monkeypatch.setattr(pcsc, "_BUSY_PAUSE_S", 0)
