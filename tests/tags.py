@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hardware.type2 import TagAnswer, TagCommand
 from hardware.virtual.ultralight_aes import Settings, UltralightAes
 from validator.diversification import context_of, diversify
-from validator.model import LookAhead
 from validator.profiles.attempt import Attempt, CardKeyMissing
 from validator.profiles.ultralight_aes import DATA_KEY_NAME, TOKEN_PAGE, UID_KEY_NAME
+from validator.proof import LookAhead
 
 T = TypeVar("T")
 Carry = Callable[[bytes], bytes]

@@ -13,9 +13,9 @@ from hardware.apdu import SHORT_LE_MAX, ApduError, CommandApdu, ResponseApdu, ex
 from hardware.medium import Target
 from hardware.type2 import TagAnswer, TagCommand
 from validator.dialogue import Profile
-from validator.model import CardProof
 from validator.profiles.attempt import Attempt
 from validator.profiles.errors import CardMalformed, ProfileError, WrongFamily
+from validator.proof import CardProof
 
 
 @dataclass(frozen=True, slots=True)

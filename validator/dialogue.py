@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hardware.apdu import ApduError, CommandApdu, ResponseApdu
 from hardware.medium import Transceive
 from hardware.type2 import TagAnswer, TagCommand
-from validator.model import CardProof
 from validator.profiles.errors import CardMalformed
+from validator.proof import CardProof
 
 MAX_APDUS = 80
 MAX_BYTES = 16 * 1024

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hardware import opacity
 from validator.certificates import HOSTILE
-from validator.model import Agreed
+from validator.proof import Agreed
 
 
 def confirms(evidence: Agreed, key: ec.EllipticCurvePublicKey) -> bool:

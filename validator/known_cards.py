@@ -22,7 +22,8 @@ import msgspec
 import structlog
 
 from validator.certificates import credential_id
-from validator.model import CardProof, Identity, KeyAlgorithm, KnownCard, Reason, Refusal
+from validator.model import Identity, KeyAlgorithm, KnownCard, Reason, Refusal
+from validator.proof import CardProof
 
 log = structlog.get_logger()
 

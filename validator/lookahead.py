@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from validator import trust, vouching
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
-from validator.model import CardProof, Identity, Instant, Product, Reason, Refusal, Shown
+from validator.model import Identity, Instant, Product, Reason, Refusal
+from validator.proof import CardProof, Shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from validator import choice
 from validator.card_records import CardRecord, PersonalisationError
 from validator.dialogue import Traffic, drive
 from validator.families import FAMILIES
-from validator.model import CardProof, CardToken, Mutual
 from validator.operator_keys import OperatorKeys
 from validator.personalisation_report import FAILED, OK, Report
 from validator.personalising import ntag424, ultralight_aes
@@ -28,6 +27,7 @@ from validator.profiles import ntag424 as ntag424_profile
 from validator.profiles import ultralight_aes as ultralight_aes_profile
 from validator.profiles.attempt import Attempt
 from validator.profiles.errors import CardMalformed, ProfileError, WrongFamily
+from validator.proof import CardProof, CardToken, Mutual
 
 _T = TypeVar("_T")
 

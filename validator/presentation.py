@@ -9,8 +9,9 @@ import structlog
 
 from hardware.medium import Medium, MediumLost, MediumTimeout, Reader, SeveralMedia, Target, Transceive
 from validator.dialogue import Profile, Traffic, drive
-from validator.model import CardProof, Identity, Reason, Refusal
+from validator.model import Identity, Reason, Refusal
 from validator.profiles.errors import ProfileError
+from validator.proof import CardProof
 
 log = structlog.get_logger()
 

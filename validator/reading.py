@@ -8,18 +8,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hardware import opacity
 from hardware.medium import Medium, Reader, ReaderError, SeveralMedia
 from validator import choice, trust, vouching
 from validator.choice import Family, TagFamily
 from validator.dialogue import Traffic, drive
 from validator.known_cards import KnownCardStore
-from validator.model import Agreed, CardProof, Identity, Instant, KeyAlgorithm, Mutual, Reason, Refusal, Signed
+from validator.model import Identity, Instant, KeyAlgorithm, Reason, Refusal
 from validator.profiles.attempt import Attempt, CardKeys
 from validator.profiles.errors import ProfileError
+from validator.proof import Agreed, CardProof, Mutual, Signed
 from validator.vouching import Authorities
 
 AUTHENTIC = "authentic"
-CS2 = 0x27
 LANE = "validator-read"
 """Stands for the gate in the challenge; a signature made here opens no gate."""
 DIALOGUE_LIMIT_S = 30.0
@@ -164,7 +165,7 @@ def _key(proof: CardProof) -> str:
         case Signed():
             return proof.evidence.algorithm.value
         case Agreed():
-            return (KeyAlgorithm.P256 if proof.evidence.suite == CS2 else KeyAlgorithm.P384).value
+            return (KeyAlgorithm.P256 if proof.evidence.suite == opacity.CS2.identifier else KeyAlgorithm.P384).value
         case Mutual():
             return "AES-128"
 

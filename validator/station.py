@@ -24,9 +24,10 @@ from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
 from validator.lookahead import TapLookAhead
-from validator.model import Assurance, BareKey, Identity, Instant, Outcome, Reason, Tap, Use
+from validator.model import Assurance, Identity, Instant, Outcome, Reason, Tap, Use
 from validator.presentation import Examiner, Presented, Stopwatch
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
+from validator.proof import BareKey
 from validator.supervision import Progress
 
 log = structlog.get_logger()

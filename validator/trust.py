@@ -24,20 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from validator import key_agreement
 from validator.certificates import HOSTILE
-from validator.model import (
-    Agreed,
-    CardProof,
-    ClockConfidence,
-    Evidence,
-    Identity,
-    Instant,
-    KeyAlgorithm,
-    KnownCard,
-    Mutual,
-    Reason,
-    Refusal,
-    Signed,
-)
+from validator.model import ClockConfidence, Identity, Instant, KeyAlgorithm, KnownCard, Reason, Refusal
+from validator.proof import Agreed, CardProof, Evidence, Mutual, Signed
 from validator.vouching import Vouched
 
 _CHALLENGE_HASH: dict[KeyAlgorithm, type[hashes.HashAlgorithm]] = {

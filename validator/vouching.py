@@ -25,19 +25,8 @@ from validator.certificates import (
     spki_of,
     token_id,
 )
-from validator.model import (
-    NEVER,
-    BareKey,
-    CardToken,
-    Certificate,
-    Instant,
-    KeyAlgorithm,
-    KnownCard,
-    PivCvc,
-    PkocCvc,
-    Reason,
-    Shown,
-)
+from validator.model import NEVER, Instant, KeyAlgorithm, KnownCard, Reason
+from validator.proof import BareKey, CardToken, Certificate, PivCvc, PkocCvc, Shown
 from validator.trust_store import TrustStore, UntrustedIssuerError, WrongKeyUsageError
 
 _SIGNATURE_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,21 +17,6 @@ from tests.hardware.echo import OK, Echo, WatchedCard, get_data, pattern
 A, B = Technology.TYPE_A, Technology.TYPE_B
 BOTH = pytest.mark.parametrize("technology", [A, B])
 PLENTY_S = 20
-
-
-@pytest.fixture
-async def field() -> AsyncIterator[Field]:
-    field = await Field.open()
-    yield field
-    await field.close()
-
-
-@pytest.fixture
-async def reader(field: Field) -> AsyncIterator[NfcpyReader]:
-    reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
-    await reader.open()
-    yield reader
-    await reader.close()
 
 
 async def served(reader: NfcpyReader, field: Field) -> None:

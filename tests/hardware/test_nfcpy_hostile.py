@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -63,21 +62,6 @@ class RawAir(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if not data.startswith(b"RFOFF"):
             self.transport.sendto(self._rng.choice(self.DATAGRAMS).replace(b"@", data[3:4]), addr)  # type: ignore[attr-defined]  # asyncio hands over the wider type
-
-
-@pytest.fixture
-async def field() -> AsyncIterator[Field]:
-    field = await Field.open()
-    yield field
-    await field.close()
-
-
-@pytest.fixture
-async def reader(field: Field) -> AsyncIterator[NfcpyReader]:
-    reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
-    await reader.open()
-    yield reader
-    await reader.close()
 
 
 async def tap(reader: NfcpyReader) -> None:

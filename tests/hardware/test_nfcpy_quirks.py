@@ -1,7 +1,7 @@
 """What nfcpy's own tag layer gets wrong for us, and that the driver does not; `hardware/README.md` lists them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 import nfc
@@ -21,21 +21,6 @@ from tests.hardware.echo import OK, Echo, WatchedCard, get_data, pattern
 
 T = TypeVar("T")
 A = Technology.TYPE_A
-
-
-@pytest.fixture
-async def field() -> AsyncIterator[Field]:
-    field = await Field.open()
-    yield field
-    await field.close()
-
-
-@pytest.fixture
-async def reader(field: Field) -> AsyncIterator[NfcpyReader]:
-    reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
-    await reader.open()
-    yield reader
-    await reader.close()
 
 
 async def with_frontend(field: Field, read: Callable[[nfc.ContactlessFrontend], T]) -> T:

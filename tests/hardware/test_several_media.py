@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from typing import Any
 
 import nfc
@@ -25,21 +24,6 @@ from tests.hardware.echo import OK, Echo, WatchedCard
 A, B = Technology.TYPE_A, Technology.TYPE_B
 PLENTY_S = 20
 UIDS = [bytes.fromhex(uid) for uid in ("04112233", "08FEDCBA", "04112233445566", "04112264555555")]
-
-
-@pytest.fixture
-async def field() -> AsyncIterator[Field]:
-    field = await Field.open()
-    yield field
-    await field.close()
-
-
-@pytest.fixture
-async def reader(field: Field) -> AsyncIterator[NfcpyReader]:
-    reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
-    await reader.open()
-    yield reader
-    await reader.close()
 
 
 async def found(reader: NfcpyReader) -> Medium:

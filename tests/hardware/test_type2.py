@@ -1,7 +1,7 @@
 """Type 2 tags: their answers as bytes, the virtual one on the air, and the nfcpy driver that carries their frames."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import nfc
@@ -55,21 +55,6 @@ class Stranger:
     def process(self, frame: bytes) -> Answer:
         self.heard.append(frame)
         return Answer(self._answer)
-
-
-@pytest.fixture
-async def field() -> AsyncIterator[Field]:
-    field = await Field.open()
-    yield field
-    await field.close()
-
-
-@pytest.fixture
-async def reader(field: Field) -> AsyncIterator[NfcpyReader]:
-    reader = NfcpyReader(f"nfcpy:{field.path}", field.path)
-    await reader.open()
-    yield reader
-    await reader.close()
 
 
 async def found(reader: NfcpyReader) -> Medium:

@@ -2,8 +2,9 @@
 
 from contextlib import AbstractContextManager
 
-from validator.model import KnownCards, LookAhead
+from validator.model import KnownCards
 from validator.profiles.attempt import Attempt, CardKeyMissing
+from validator.proof import LookAhead
 
 GATE, WALL_MS, REGION = "gate-7", 1_795_420_800_123, "tartu"
 

@@ -17,8 +17,6 @@ from tests.validator.authority import (
 from validator import trust, vouching
 from validator.model import (
     Assurance,
-    CardProof,
-    Certificate,
     ClockConfidence,
     Identity,
     Instant,
@@ -26,8 +24,8 @@ from validator.model import (
     KnownCard,
     Reason,
     Refusal,
-    Signed,
 )
+from validator.proof import CardProof, Certificate, Signed
 from validator.trust_store import TrustStore
 from validator.vouching import Authorities
 

@@ -23,20 +23,10 @@ from validator import choice, piv_cvc, trust, vouching
 from validator.certificates import credential_id, spki_of
 from validator.choice import Family
 from validator.dialogue import Traffic, drive
-from validator.model import (
-    Agreed,
-    CardProof,
-    ClockConfidence,
-    Identity,
-    Instant,
-    KeyAlgorithm,
-    KnownCard,
-    Reason,
-    Refusal,
-    Shown,
-)
+from validator.model import ClockConfidence, Identity, Instant, KeyAlgorithm, KnownCard, Reason, Refusal
 from validator.profiles import piv, piv_sm
 from validator.profiles.errors import ProfileError
+from validator.proof import Agreed, CardProof, Shown
 from validator.trust_store import Signer, TrustStore
 from validator.vouching import Authorities
 

@@ -20,18 +20,10 @@ from validator import choice, pkoc_cvc, trust, vouching
 from validator.certificates import credential_id, spki_of
 from validator.choice import Family
 from validator.dialogue import Profile, Traffic, drive
-from validator.model import (
-    CardProof,
-    ClockConfidence,
-    Identity,
-    Instant,
-    KnownCards,
-    LookAhead,
-    Reason,
-    Refusal,
-)
+from validator.model import ClockConfidence, Identity, Instant, KnownCards, Reason, Refusal
 from validator.presentation import Examiner, Stopwatch
 from validator.profiles import pkoc1, pkoc2
+from validator.proof import CardProof, LookAhead
 from validator.trust_store import TrustStore
 
 _T = TypeVar("_T")

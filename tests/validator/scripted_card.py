@@ -15,8 +15,9 @@ from tests.validator.attempting import attempt
 from tests.validator.authority import CardPrivateKey
 from validator import choice
 from validator.choice import Family
-from validator.model import CardProof, KnownCards, Shown
+from validator.model import KnownCards
 from validator.profiles import piv
+from validator.proof import CardProof, Shown
 
 APT = bytes.fromhex("61114F0BA0000003080000100001007907") + bytes.fromhex("4F05A000000308")
 GENERAL_AUTHENTICATE = 0x87

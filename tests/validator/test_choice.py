@@ -15,9 +15,10 @@ from tests.validator.attempting import attempt
 from validator.choice import Family, TagFamily, authenticate
 from validator.config import FamilyName
 from validator.families import FAMILIES
-from validator.model import Assurance, CardProof, CardToken, Mutual
+from validator.model import Assurance
 from validator.profiles.attempt import Attempt, cache_key
 from validator.profiles.errors import CardMalformed, CardRefused, ProfileError, WrongFamily
+from validator.proof import CardProof, CardToken, Mutual
 
 CARD = Target(Technology.TYPE_A, bytes.fromhex("04112233445566"), b"\x80", sak=0x20)
 TAG = Target(Technology.TYPE_A, bytes.fromhex("04112233445566"), b"", sak=0x00, apdus=False)

@@ -15,7 +15,7 @@ from hardware import opacity
 from hardware.opacity import CS2, CS7, SUITES, Suite
 from tests import opacity_by_the_book as book
 from validator.key_agreement import confirms
-from validator.model import Agreed
+from validator.proof import Agreed
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "piv_sm.json").read_text())
 RECORDED = pytest.mark.parametrize("exchange", VECTORS["exchanges"], ids=lambda exchange: exchange["name"])

@@ -14,18 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from validator import known_cards
 from validator.certificates import credential_id
 from validator.known_cards import KnownCardsError, KnownCardStore
-from validator.model import (
-    Assurance,
-    CardProof,
-    Certificate,
-    Identity,
-    KeyAlgorithm,
-    KnownCard,
-    Reason,
-    Refusal,
-    Shown,
-    Signed,
-)
+from validator.model import Assurance, Identity, KeyAlgorithm, KnownCard, Reason, Refusal
+from validator.proof import CardProof, Certificate, Shown, Signed
 
 LIMIT = 4
 

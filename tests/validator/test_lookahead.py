@@ -15,7 +15,8 @@ from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
 from validator.lists.ticket_list import TicketList, write_ticket_file
 from validator.lookahead import TapLookAhead
-from validator.model import CardProof, KeyAlgorithm, Product, ProductKind, Reason, Refusal
+from validator.model import KeyAlgorithm, Product, ProductKind, Reason, Refusal
+from validator.proof import CardProof
 from validator.trust_store import Chain, TrustStore
 
 P256 = KeyAlgorithm.P256

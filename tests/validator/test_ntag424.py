@@ -24,7 +24,7 @@ from tests.validator.judging import instant, nobody, nobody_enrolled
 from validator import certificates, choice, trust, vouching
 from validator.certificates import credential_id
 from validator.dialogue import MAX_APDUS, Traffic, drive
-from validator.model import Assurance, CardProof, CardToken, Identity, Mutual, Reason, Refusal, Shown
+from validator.model import Assurance, Identity, Reason, Refusal
 from validator.profiles import ntag424
 from validator.profiles.attempt import TOKEN_BYTES, Attempt, CardKeyMissing, CardKeys
 from validator.profiles.errors import (
@@ -35,6 +35,7 @@ from validator.profiles.errors import (
     ProfileError,
     WrongFamily,
 )
+from validator.proof import CardProof, CardToken, Mutual, Shown
 from validator.trust_store import TrustStore
 
 VECTOR: dict[str, Any] = next(

@@ -23,7 +23,6 @@ from validator import choice
 from validator.card_records import CardRecord, PersonalisationError, load_records
 from validator.dialogue import Traffic, drive
 from validator.families import FAMILIES
-from validator.model import CardToken, Mutual
 from validator.operator_keys import FileKey, OperatorKeys
 from validator.personalisation import LAYOUTS, MAX_REFUSALS, Desk, Event, Told, personalise
 from validator.personalisation_report import FAILED, OK, Report
@@ -34,6 +33,7 @@ from validator.profiles import ntag424 as ntag424_profile
 from validator.profiles import ultralight_aes as ultralight_aes_profile
 from validator.profiles.attempt import Attempt
 from validator.profiles.errors import CardMalformed, ProfileError
+from validator.proof import CardToken, Mutual
 from validator.secret_files import SecretError
 
 T = TypeVar("T")

@@ -21,10 +21,11 @@ from tests.validator.scripted_card import (
     tlv,
 )
 from validator.certificates import credential_id, spki_of
-from validator.model import Assurance, CardProof, Certificate, KeyAlgorithm, KnownCard, Reason, Signed
+from validator.model import Assurance, KeyAlgorithm, KnownCard, Reason
 from validator.profiles import piv
 from validator.profiles.attempt import cache_key, challenge_message
 from validator.profiles.errors import CardMalformed, CardRefused, KeyUnsupported, ProfileError, WrongFamily
+from validator.proof import CardProof, Certificate, Signed
 
 MESSAGE = challenge_message(GATE, WALL_MS, counting(32))
 DIGEST_INFO = bytes.fromhex("3031300D060960864801650304020105000420")

@@ -39,17 +39,10 @@ from tests.validator.piv_sm_cards import (
     tap,
     template,
 )
-from validator.model import (
-    Assurance,
-    Certificate,
-    Identity,
-    KeyAlgorithm,
-    PivCvc,
-    Reason,
-    Refusal,
-)
+from validator.model import Assurance, Identity, KeyAlgorithm, Reason, Refusal
 from validator.profiles import piv_sm
 from validator.profiles.errors import CardMalformed, CardRefused, WrongFamily
+from validator.proof import Certificate, PivCvc
 
 
 class TestGood:

@@ -32,9 +32,10 @@ from tests.validator.pkoc_cards import (
 from validator import pkoc_cvc
 from validator.certificates import credential_id, spki_of
 from validator.dialogue import MAX_APDUS
-from validator.model import Assurance, BareKey, CardProof, Identity, Reason, Refusal, Shown, Signed
+from validator.model import Assurance, Identity, Reason, Refusal
 from validator.profiles import pkoc1
 from validator.profiles.errors import CardMalformed, CardRefused, ProfileError, WrongFamily
+from validator.proof import BareKey, CardProof, Shown, Signed
 from validator.trust_store import TrustStore
 
 SELECT = bytes.fromhex(VECTORS["se-v1-frames"]["select"])

@@ -41,21 +41,11 @@ from tests.validator.pkoc_cards import (
     tap,
 )
 from validator.dialogue import MAX_APDUS
-from validator.model import (
-    Assurance,
-    CardProof,
-    ClockConfidence,
-    Identity,
-    KnownCard,
-    PkocCvc,
-    Reason,
-    Refusal,
-    Shown,
-    Signed,
-)
+from validator.model import Assurance, ClockConfidence, Identity, KnownCard, Reason, Refusal
 from validator.profiles import pkoc1, pkoc2
 from validator.profiles.attempt import cache_key, challenge_message
 from validator.profiles.errors import CardMalformed, CardRefused, KeyUnsupported, ProfileError, WrongFamily
+from validator.proof import CardProof, PkocCvc, Shown, Signed
 
 SELECT = bytes.fromhex(VECTORS["se-v1-frames"]["select"])
 SELECTED = bytes.fromhex(VECTORS["se-v1-frames"]["selected"])

@@ -18,19 +18,10 @@ from hardware.virtual.ultralight_aes import Settings, UltralightAes
 from tests.tags import OPERATOR, SHARED, TOKEN, UID, Carry, OperatorKeys, Torn, attempt, carrier, data_key, issue, run
 from validator import certificates, choice, trust, vouching
 from validator.dialogue import Traffic, drive
-from validator.model import (
-    Assurance,
-    CardProof,
-    CardToken,
-    ClockConfidence,
-    Identity,
-    Instant,
-    Mutual,
-    Reason,
-    Shown,
-)
+from validator.model import Assurance, ClockConfidence, Identity, Instant, Reason
 from validator.profiles import ultralight_aes as profile
 from validator.profiles.errors import CardMalformed, CardRefused, KeyNotHere, ProfileError, WrongFamily
+from validator.proof import CardProof, CardToken, Mutual, Shown
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ultralight_aes.json").read_text())
 HIDDEN = Settings(random_uid=True)

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from validator.model import KnownCards, LookAhead
+from validator.model import KnownCards
+from validator.proof import LookAhead
 
 NONCE_BYTES = 32
 """Fresh randomness in a challenge that has room for it."""

@@ -22,9 +22,10 @@ from collections.abc import Generator
 from hardware import ev2
 from hardware.apdu import ApduExchange, CommandApdu, ResponseApdu
 from hardware.ev2 import CardAnswer, CommMode, Ev2Error, Ins, Session, SessionKeys, Status
-from validator.model import Assurance, CardProof, CardToken, Mutual
+from validator.model import Assurance
 from validator.profiles.attempt import BLANK_TOKENS, TOKEN_BYTES, Attempt, CardKeyMissing
 from validator.profiles.errors import CardMalformed, CardRefused, KeyNotHere, KeyUnsupported, WrongFamily
+from validator.proof import CardProof, CardToken, Mutual
 
 NAME = "ntag424"
 

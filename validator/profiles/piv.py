@@ -33,9 +33,10 @@ from validator.certificates import (
     key_algorithm,
     load_certificate,
 )
-from validator.model import Assurance, CardProof, Certificate, KeyAlgorithm, Signed
+from validator.model import Assurance, KeyAlgorithm
 from validator.profiles.attempt import NONCE_BYTES, Attempt, cache_key, challenge_message
 from validator.profiles.errors import CardMalformed, CardRefused, KeyUnsupported, WrongFamily
+from validator.proof import CardProof, Certificate, Signed
 
 NAME = "piv"
 

@@ -18,9 +18,10 @@ from hardware import opacity, tlv
 from hardware.apdu import SHORT_LE_MAX, ApduError, CommandApdu, ResponseApdu, exchange
 from hardware.opacity import CardMessage, HostMessage, OpacityError
 from hardware.tlv import TlvError
-from validator.model import Agreed, Assurance, CardProof, PivCvc
+from validator.model import Assurance
 from validator.profiles.attempt import Attempt, cache_key
 from validator.profiles.errors import CardMalformed, CardRefused, WrongFamily
+from validator.proof import Agreed, CardProof, PivCvc
 
 NAME = "piv-sm"
 

@@ -18,10 +18,11 @@ from hardware import tlv
 from hardware.apdu import SHORT_LE_MAX, SW, ApduError, ApduExchange, CommandApdu, ResponseApdu, drain, send
 from hardware.tlv import TlvError
 from validator.certificates import spki_of
-from validator.model import Assurance, BareKey, CardProof, KeyAlgorithm, Signed
+from validator.model import Assurance, KeyAlgorithm
 from validator.pkoc_cvc import PkocCvcError, der_signature, load_point
 from validator.profiles.attempt import Attempt
 from validator.profiles.errors import CardMalformed, CardRefused, WrongFamily
+from validator.proof import BareKey, CardProof, Signed
 
 NAME = "pkoc1"
 

@@ -19,9 +19,10 @@ from hardware.apdu import SHORT_LE_MAX, SW, ApduError, CommandApdu, ResponseApdu
 from hardware.tlv import TlvError
 from validator import pkoc_cvc
 from validator.certificates import CertificateError, KeyUnsupportedError
-from validator.model import Assurance, CardProof, KeyAlgorithm, PkocCvc, Shown, Signed
+from validator.model import Assurance, KeyAlgorithm
 from validator.profiles.attempt import NONCE_BYTES, Attempt, cache_key, challenge_message
 from validator.profiles.errors import CardMalformed, CardRefused, KeyUnsupported, WrongFamily
+from validator.proof import CardProof, PkocCvc, Shown, Signed
 
 NAME = "pkoc2"
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from hardware import ultralight_aes as aes
 from hardware.type2 import TagAnswer, TagCommand
-from validator.model import Assurance, CardProof, CardToken, Mutual
+from validator.model import Assurance
 from validator.profiles.attempt import BLANK_TOKENS, Attempt, CardKeyMissing
 from validator.profiles.errors import CardMalformed, CardRefused, KeyNotHere, WrongFamily
+from validator.proof import CardProof, CardToken, Mutual
 
 NAME = "ultralight-aes"
 
