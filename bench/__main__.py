@@ -4,12 +4,20 @@ import argparse
 import asyncio
 import functools
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from rich.console import Console
 
 from bench import families, issuing, start, tap
+from bench.figures import Report
 
-BENCHES = {"tap": tap.run, "families": families.run, "issuing": issuing.run, "start": start.run}
+BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
+    "tap": tap.run,
+    "families": families.run,
+    "issuing": issuing.run,
+    "start": start.run,
+}
 
 
 def main() -> None:

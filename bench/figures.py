@@ -1,6 +1,7 @@
 """Figures: collected, written to ``bench/out/NAME.json``, and printed as a table."""
 
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -100,10 +101,9 @@ def _file_system(folder: Path) -> str:
     return max(holding, key=lambda mount: len(mount[1]))[2]
 
 
-def percentile(samples: Sequence[float], share: float) -> float:
-    """Return the sample below which `share` of them lie (nearest rank)."""
-    ranked = sorted(samples)
-    return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
+def percentile(samples: Sequence[float], percent: int) -> float:
+    """Return the least sample that `percent` of a hundred do not exceed (nearest rank)."""
+    return sorted(samples)[math.ceil(percent * len(samples) / 100) - 1]
 
 
 def p50(samples: Sequence[float]) -> float:
@@ -113,4 +113,19 @@ def p50(samples: Sequence[float]) -> float:
 
 def p99(samples: Sequence[float]) -> float:
     """Return the 99th percentile."""
-    return percentile(samples, 0.99)
+    return percentile(samples, 99)
+
+
+def p99s(name: str, rounds: Sequence[Sequence[float]], goal: float | None = None) -> list[Figure]:
+    """Return the 99th percentile of all samples in milliseconds, and the median of those of the rounds.
+
+    One second in which the machine does something else spoils the first, and a program that is slow in one tap of a
+    hundred spoils both: the second is what can be compared from run to run.
+    """
+    pooled = [sample for samples in rounds for sample in samples]
+    return [
+        Figure(f"{name} p99", p99(pooled), "ms", len(pooled), goal),
+        Figure(
+            f"{name} p99, median of {len(rounds)} rounds", p50([p99(each) for each in rounds]), "ms", len(pooled), goal
+        ),
+    ]

@@ -1,4 +1,4 @@
-"""A tap at a gate: own work by stage, and the whole tap against its floor.
+"""A tap at a gate: own work by stage, and the whole tap against its floor; in rounds, with the machine's own lateness.
 
 The gate is the real `validator run` in its own process, with the durable commit inside; the card is held against
 nfcpy's simulated air by this process, with the air and chip times of real silicon modelled. The floor of a tap is the
@@ -11,9 +11,10 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from backend_sync.demo.depot import PLACE, Depot
 from backend_sync.demo.issuer import DAY, CardKey, Issuer
 from backend_sync.demo.population import Card
 from backend_sync.demo.processes import Process
-from bench.figures import Figure, Report, p50, p99, scratch
+from bench.figures import Figure, Report, p50, p99, p99s, scratch
 from hardware.medium import Technology
 from hardware.virtual.air import AirCard, AirTiming, Field
 from hardware.virtual.chip import Chip
@@ -35,6 +36,7 @@ from hardware.virtual.ultralight_aes import UltralightAes
 from validator.model import Product, ProductKind
 
 MODEL = "jcop4-p71"
+ROUNDS, TAPS = 5, 100
 OWN_P99_GOAL_MS = 5.0
 RATIO_GOAL = 1.15
 RSA_KEYS = 20
@@ -79,8 +81,16 @@ class Samples:
             self.stages[stage].append(event["stages_ms"][stage])
 
 
-async def run(taps: int = 200) -> Report:
-    """Measure P-256 and RSA-2048, never seen and known cards, `taps` of each."""
+@dataclass(slots=True)
+class Lateness:
+    """What a machine adds to any program, in milliseconds: waking up late, and making 4 KiB durable."""
+
+    wake_up: list[float] = field(default_factory=list)
+    durable: list[float] = field(default_factory=list)
+
+
+async def run(rounds: int = ROUNDS, taps: int = TAPS) -> Report:
+    """Measure P-256 and RSA-2048, never seen and known cards, `taps` of each in each round."""
     report = Report("tap", f"A tap at the gate ({MODEL}, type A, 106 kbit/s; times of real silicon modelled)")
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(scratch())
@@ -89,7 +99,7 @@ async def run(taps: int = 200) -> Report:
         now = dt.datetime.now(dt.UTC)
         issuer = Issuer.create("Bench issuer", now)
         depot = Depot.create(folder, air=air.path, port=1)
-        crowds = {"P-256": _cards(issuer, now, taps), "RSA-2048": _rsa_cards(issuer, now, taps)}
+        crowds = {"P-256": _cards(issuer, now, rounds * taps), "RSA-2048": _rsa_cards(issuer, now, rounds * taps)}
         holders = {card.credential_id for cards in crowds.values() for card in cards}
         depot.sell([(holder, pass_of(number, now)) for number, holder in enumerate(sorted(holders), 1)], now)
         depot.publish([issuer], [], now)
@@ -100,34 +110,52 @@ async def run(taps: int = 200) -> Report:
         stack.push_async_callback(gate.stop)
         events = gate.events()
         await anext_event(events, "ready")
-        for algorithm, cards in crowds.items():
-            chips = [chip_of(card, timed=True) for card in cards]
-            for state in ("miss", "hit"):
-                samples = await _measure(chips, air, events, f"{algorithm}, {state}", cached=state == "hit")
-                report.figures += _figures(f"{algorithm}, {state}", samples)
-        report.figures += await asyncio.to_thread(machine, folder, taps)
+        measured_by_kind: dict[str, list[Samples]] = {}
+        lateness: list[Lateness] = []
+        for number in range(rounds):
+            for algorithm, cards in crowds.items():
+                chips = [chip_of(card, timed=True) for card in cards[number * taps :][:taps]]
+                for state in ("miss", "hit"):
+                    label = f"{algorithm}, {state}"
+                    samples = await _measure(
+                        chips, air, events, f"round {number + 1} of {rounds}: {label}", cached=state == "hit"
+                    )
+                    measured_by_kind.setdefault(label, []).append(samples)
+            lateness.append(await asyncio.to_thread(late, folder, taps))
+        for label, each in measured_by_kind.items():
+            report.figures += _figures(label, each)
+        report.figures += machine(lateness)
     return report
 
 
-def machine(folder: Path, count: int) -> list[Figure]:
-    """What this machine adds to any program in the same run: waking up late, and making 4 KiB durable."""
-    late: list[float] = []
-    durable: list[float] = []
+def late(folder: Path, count: int) -> Lateness:
+    """Measure what this machine does to a program that does nothing but sleep and write."""
+    seen = Lateness()
     with (folder / "probe").open("wb", buffering=0) as probe:
         for _ in range(count):
             asleep = time.perf_counter()
             time.sleep(CARD_WAIT_S)
-            late.append((time.perf_counter() - asleep - CARD_WAIT_S) * 1000)
+            seen.wake_up.append((time.perf_counter() - asleep - CARD_WAIT_S) * 1000)
             probe.seek(0)
             probe.write(bytes(4096))
             written = time.perf_counter()
             os.fdatasync(probe.fileno())
-            durable.append((time.perf_counter() - written) * 1000)
-    return [
-        Figure(f"this machine: {name} {share}", value, "ms", count)
-        for name, samples in (("a wake-up after 30 ms is late by", late), ("fdatasync of 4 KiB takes", durable))
-        for share, value in (("p50", p50(samples)), ("p99", p99(samples)))
-    ]
+            seen.durable.append((time.perf_counter() - written) * 1000)
+    return seen
+
+
+def machine(rounds: Sequence[Lateness]) -> list[Figure]:
+    """Say how late this machine was between the rounds of taps."""
+    figures = []
+    for name, samples in (
+        ("a wake-up after 30 ms is late by", [each.wake_up for each in rounds]),
+        ("fdatasync of 4 KiB takes", [each.durable for each in rounds]),
+    ):
+        figures += [
+            Figure(f"this machine: {name} p50", p50(list(chain(*samples))), "ms", sum(map(len, samples))),
+            *p99s(f"this machine: {name}", samples),
+        ]
+    return figures
 
 
 async def _measure(
@@ -157,31 +185,35 @@ async def measured(
     return event
 
 
-def _figures(label: str, samples: Samples) -> list[Figure]:
-    count = len(samples.own)
+def _figures(label: str, rounds: Sequence[Samples]) -> list[Figure]:
+    own, total, ratio, floor = (
+        list(chain(*(getattr(each, name) for each in rounds))) for name in ("own", "total", "ratio", "floor")
+    )
+    count = len(own)
     figures = [
-        Figure(f"{label}: own work p50", p50(samples.own), "ms", count),
-        Figure(f"{label}: own work p99", p99(samples.own), "ms", count, goal=OWN_P99_GOAL_MS),
+        Figure(f"{label}: own work p50", p50(own), "ms", count),
+        *p99s(f"{label}: own work", [each.own for each in rounds], OWN_P99_GOAL_MS),
     ]
-    for stage, spent in samples.stages.items():
+    for stage in STAGES:
+        spent = list(chain(*(each.stages[stage] for each in rounds)))
         figures += [
             Figure(f"{label}: {stage} p50", p50(spent), "ms", count),
             Figure(f"{label}: {stage} p99", p99(spent), "ms", count),
         ]
     return [
         *figures,
-        Figure(f"{label}: whole tap p50", p50(samples.total), "ms", count),
-        Figure(f"{label}: whole tap p99", p99(samples.total), "ms", count),
+        Figure(f"{label}: whole tap p50", p50(total), "ms", count),
+        Figure(f"{label}: whole tap p99", p99(total), "ms", count),
         Figure(
             f"{label}: whole tap / floor, median",
-            p50(samples.ratio),
+            p50(ratio),
             "times",
             count,
             goal=RATIO_GOAL,
             baseline="floor, median, ms",
-            baseline_value=p50(samples.floor),
+            baseline_value=p50(floor),
         ),
-        Figure(f"{label}: whole tap / floor, p99", p99(samples.ratio), "times", count, goal=RATIO_GOAL),
+        Figure(f"{label}: whole tap / floor, p99", p99(ratio), "times", count, goal=RATIO_GOAL),
     ]
 
 

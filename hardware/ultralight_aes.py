@@ -82,7 +82,7 @@ def session_key(key: bytes | bytearray, rnd_a: bytes, rnd_b: bytes) -> bytes:
     return _cmac(key, _MAC_KEY_LABEL + rnd_a[:2] + mixed + rnd_b[6:] + rnd_a[8:])
 
 
-def mac(key: bytes, counter: int, message: bytes) -> bytes:
+def mac(key: bytes | bytearray, counter: int, message: bytes) -> bytes:
     """Authenticate one frame: every second byte of the CMAC over the counter (little-endian) and the frame.
 
     Args:
@@ -102,8 +102,17 @@ class Session:
         counter: Counts frames, commands and answers alike.
     """
 
-    key: bytes = field(repr=False)
+    key: bytearray = field(repr=False)
     counter: int = 0
+
+    @classmethod
+    def of_challenges(cls, key: bytes | bytearray, rnd_a: bytes, rnd_b: bytes) -> "Session":
+        """Begin the session that an authentication under `key` opened."""
+        return cls(bytearray(session_key(key, rnd_a, rnd_b)))
+
+    def wipe(self) -> None:
+        """Overwrite the key; copies that the interpreter made of it are out of reach."""
+        self.key[:] = bytes(len(self.key))
 
     def next_mac(self, message: bytes) -> bytes:
         """Return the code of the next frame, and count it."""

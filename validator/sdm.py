@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hardware import ev2
-from hardware.ev2 import Ev2Error, Secret, SessionKeys
+from hardware.ev2 import Secret, SessionKeys
 from validator.model import Assurance
 
 COUNTER_BYTES = 3
@@ -37,6 +37,8 @@ class LinkForged(LinkError):  # noqa: N818 - says what the link is
 class PiccData:
     """Who a link says was read, and for which time. Believed once `verify` has seen the MAC.
 
+    Raises `LinkError` where no card could say so.
+
     Attributes:
         uid: 7 bytes; the card's key is derived from it.
         read_counter: SDMReadCtr, 1 to 2**24 - 1.
@@ -44,6 +46,11 @@ class PiccData:
 
     uid: bytes
     read_counter: int
+
+    def __post_init__(self) -> None:
+        """Refuse what no card says."""
+        if len(self.uid) != ev2.UID_BYTES or not 0 <= self.read_counter < 1 << 8 * COUNTER_BYTES:
+            raise LinkError(f"a UID of {len(self.uid)} bytes and a counter of {self.read_counter}")
 
     @classmethod
     def opened(cls, meta_key: Secret, picc_data: bytes) -> "PiccData":
@@ -75,8 +82,8 @@ class PiccData:
         Raises:
             LinkError: A length is wrong.
         """
-        if len(uid) != ev2.UID_BYTES or len(read_counter) != COUNTER_BYTES:
-            raise LinkError(f"a UID of {len(uid)} bytes and a counter of {len(read_counter)}")
+        if len(read_counter) != COUNTER_BYTES:
+            raise LinkError(f"a counter of {len(read_counter)} bytes: it has {COUNTER_BYTES}")
         return cls(uid, int.from_bytes(read_counter))
 
 
@@ -98,7 +105,7 @@ class LinkReading:
 
 
 def verify(
-    picc: PiccData, file_key: Secret, mac: bytes, *, mac_input: str = "", encrypted: bytes | None = None
+    picc: PiccData, file_key: Secret, mac: bytes, *, mac_input: str = "", encrypted: slice | None = None
 ) -> LinkReading:
     """Verify a link's MAC (§9.3.8.1) and decrypt its data (§9.3.6.1).
 
@@ -108,28 +115,33 @@ def verify(
         mac: SDMMAC, 8 bytes.
         mac_input: What the MAC counts besides UID and counter: the link's own text from SDMMACInputOffset up to the
             MAC, as it stands there. Empty where both places are one.
-        encrypted: SDMENCFileData, whole blocks of 16 bytes; it has to stand in `mac_input` in upper-case hexadecimal.
+        encrypted: Where SDMENCFileData stands in `mac_input`: whole blocks of 16 bytes, in hexadecimal. What the MAC
+            does not count cannot be asked for.
 
     Raises:
-        LinkForged: The MAC is wrong, or does not cover the encrypted data.
+        LinkForged: The MAC is wrong.
         LinkError: The encrypted data are not whole blocks, or the text is not ASCII.
     """
+    if not mac_input.isascii():
+        raise LinkError("the text that the MAC counts is not ASCII")
     counter = picc.read_counter.to_bytes(COUNTER_BYTES, "little")
     keys = SessionKeys.of_reading(file_key, picc.uid, counter)
     try:
-        expected = ev2.truncated(ev2.cmac(keys.mac, mac_input.encode("ascii")))
+        expected = ev2.truncated(ev2.cmac(keys.mac, mac_input.encode()))
         if not hmac.compare_digest(expected, mac):
             raise LinkForged("the link's MAC is not this card's")
-        if encrypted is None:
-            return LinkReading(picc.uid, picc.read_counter)
-        if encrypted.hex().upper() not in mac_input:
-            raise LinkForged("the link's MAC does not cover its encrypted data")
-        iv = ev2.encrypt(keys.encryption, counter.ljust(PICC_DATA_BYTES, b"\0"))
-        return LinkReading(picc.uid, picc.read_counter, ev2.decrypt(keys.encryption, encrypted, iv))
-    except (Ev2Error, UnicodeEncodeError) as error:
-        raise LinkError(str(error)) from None
+        file_data = None if encrypted is None else _opened(keys, counter, mac_input[encrypted])
     finally:
         keys.wipe()
+    return LinkReading(picc.uid, picc.read_counter, file_data)
+
+
+def _opened(keys: SessionKeys, counter: bytes, encrypted: str) -> bytes:
+    iv = ev2.encrypt(keys.encryption, counter.ljust(PICC_DATA_BYTES, b"\0"))
+    try:
+        return ev2.decrypt(keys.encryption, bytes.fromhex(encrypted), iv)
+    except ValueError as error:  # not hexadecimal, not whole blocks
+        raise LinkError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

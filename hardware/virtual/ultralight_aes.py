@@ -201,7 +201,7 @@ class UltralightAes:
             raise _Refused
         self._authenticated = number
         if self._config(_CMAC_MODE):
-            self._session = aes.Session(aes.session_key(key, rnd_a, rnd_b))
+            self._session = aes.Session.of_challenges(key, rnd_a, rnd_b)
         return bytes([aes.AUTHENTICATE_DONE]) + aes.encrypt(key, aes.rotated(rnd_a))
 
     def _command(self, frame: bytes) -> bytes:

@@ -135,11 +135,20 @@ def test_two_cards_with_one_uid_shown_are_told_apart_by_their_tokens() -> None:
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_no_key_outlives_its_use(*, hidden: bool) -> None:
-    keys = OperatorKeys()
+def test_no_key_outlives_its_use(monkeypatch: pytest.MonkeyPatch, *, hidden: bool) -> None:
+    keys, sessions = OperatorKeys(), []
+    of_challenges = aes.Session.of_challenges
+
+    def spy(key: bytes, rnd_a: bytes, rnd_b: bytes) -> aes.Session:
+        sessions.append(of_challenges(key, rnd_a, rnd_b))
+        return sessions[-1]
+
+    monkeypatch.setattr("validator.profiles.ultralight_aes.aes.Session.of_challenges", spy)
     run(profile.authenticate(attempt(keys, uid=b"" if hidden else UID)), carrier(issue(settings=Settings(hidden))))
     assert keys.lent
     assert all(key == bytearray(16) for key in keys.lent)
+    # Each authentication opens two: the gate's, which is wiped, and the virtual card's, which stays.
+    assert sorted(any(session.key) for session in sessions) == sorted([False, True] * (1 + hidden))
 
 
 def test_keys_are_wiped_where_the_card_is_torn_away_between_the_passes() -> None:
@@ -172,7 +181,7 @@ def test_published_exchanges_from_the_profile(vector: dict[str, str]) -> None:
     assert read[:2] == b"\x30\x04"
     if "session_key" in vector:
         key = bytes.fromhex(vector["session_key"])
-        assert read == aes.Session(key).sealed(b"\x30\x04")
+        assert read == aes.Session(bytearray(key)).sealed(b"\x30\x04")
         with pytest.raises(StopIteration) as done:
             dialogue.send(TagAnswer(TOKEN + aes.mac(key, 1, TOKEN)))
         assert judged(done.value.value) == Identity(CREDENTIAL, "ultralight-aes", Assurance.CHIP, None, cached=False)

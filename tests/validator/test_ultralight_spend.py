@@ -329,7 +329,7 @@ def replayed(answers: list[bytes]) -> Carry:
     st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"\x0a", b"\x00", bytes(11), bytes(28)])), min_size=20)
 )
 def test_any_answers_ask_again(answers: list[bytes]) -> None:
-    session = aes.Session(bytes(16))
+    session = aes.Session(bytearray(16))
     assert run(spend(session, Order(b"abcd", 0, 1)), replayed(answers)) is Spent.ASK_AGAIN
 
 

@@ -56,7 +56,8 @@ def check(making: Making) -> _Steps:
     if locks[2] & _TOKEN_LOCKS:
         raise NotBlank("the pages of the token are locked")
     try:
-        yield from ultralight_aes.open_session(replace(making.attempt, keys=_DeliveredKeys()))
+        session = yield from ultralight_aes.open_session(replace(making.attempt, keys=_DeliveredKeys()))
+        session.wipe()
     except KeyNotHere:
         raise NotBlank("its data key is not the one that cards are delivered with") from None
 
@@ -80,11 +81,14 @@ def write(making: Making, *, resumed: bool) -> _Steps:
         raise NotBlank("its memory is protected")
     # AUTH0 is written last, and was at least in part: all else is there, and the data key opens the memory.
     session = yield from ultralight_aes.open_session(making.attempt)
-    frame = bytes([aes.READ, _CONFIG_PAGE])
-    answer = yield TagCommand(session.sealed(frame))
-    _check_mac(session, answer, aes.READ_PAGES * aes.PAGE_BYTES)
-    answer = yield TagCommand(session.sealed(bytes([aes.WRITE, _CONFIG_PAGE]) + _protected(answer.data)))
-    _check_mac(session, answer, 0)
+    try:
+        frame = bytes([aes.READ, _CONFIG_PAGE])
+        answer = yield TagCommand(session.sealed(frame))
+        _check_mac(session, answer, aes.READ_PAGES * aes.PAGE_BYTES)
+        answer = yield TagCommand(session.sealed(bytes([aes.WRITE, _CONFIG_PAGE]) + _protected(answer.data)))
+        _check_mac(session, answer, 0)
+    finally:
+        session.wipe()
 
 
 def _write_open(making: Making, config: bytes) -> _Steps:

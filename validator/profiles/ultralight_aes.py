@@ -63,7 +63,10 @@ def authenticate(attempt: Attempt) -> Generator[TagCommand, TagAnswer, CardProof
     token = b""
     session = yield from _authenticated(attempt, evidence)
     if session is not None:
-        token = yield from _read(session, TOKEN_PAGE, evidence)
+        try:
+            token = yield from _read(session, TOKEN_PAGE, evidence)
+        finally:
+            session.wipe()
         if evidence.holds() and token in BLANK_TOKENS:
             raise CardMalformed("a token that nobody has written")
     shown = CardToken(NAME, evidence.uid, token)
@@ -72,7 +75,7 @@ def authenticate(attempt: Attempt) -> Generator[TagCommand, TagAnswer, CardProof
 
 
 def open_session(attempt: Attempt) -> Generator[TagCommand, TagAnswer, aes.Session]:
-    """Authenticate once more, for commands that change the card.
+    """Authenticate once more, for commands that change the card. Whoever asked for the session wipes it.
 
     Raises:
         ProfileError: As `authenticate`; `CardMalformed` too where the card does not hold its key.
@@ -84,7 +87,7 @@ def open_session(attempt: Attempt) -> Generator[TagCommand, TagAnswer, aes.Sessi
 
 
 def _authenticated(attempt: Attempt, evidence: _Evidence) -> Generator[TagCommand, TagAnswer, aes.Session | None]:
-    """Open a session under the card's own key; None where the card proved no key."""
+    """Open a session under the card's own key, which the caller wipes; None where the card proved no key."""
     yield from _recognise()
     try:
         uid = attempt.uid or (yield from _true_uid(attempt, evidence))
@@ -96,7 +99,10 @@ def _authenticated(attempt: Attempt, evidence: _Evidence) -> Generator[TagComman
         session = yield from _open(attempt, aes.DATA_KEY, DATA_KEY_NAME, uid, evidence)
     except CardKeyMissing as error:
         raise KeyNotHere(str(error)) from None
-    return session if evidence.holds() else None
+    if not evidence.holds():
+        session.wipe()
+        return None
+    return session
 
 
 def _recognise() -> Generator[TagCommand, TagAnswer, None]:
@@ -110,9 +116,12 @@ def _recognise() -> Generator[TagCommand, TagAnswer, None]:
 
 def _true_uid(attempt: Attempt, evidence: _Evidence) -> _Talk:
     session = yield from _open(attempt, aes.UID_KEY, UID_KEY_NAME, b"", evidence)
-    if not evidence.holds():
-        return b""
-    pages = yield from _read(session, aes.UID_PAGE, evidence)
+    try:
+        if not evidence.holds():
+            return b""
+        pages = yield from _read(session, aes.UID_PAGE, evidence)
+    finally:
+        session.wipe()
     if not evidence.holds():
         return b""
     uid = aes.uid_of(pages)
@@ -147,7 +156,7 @@ def _three_passes(
         return None
     evidence.received += aes.decrypt(key, _block(second, aes.AUTHENTICATE_DONE))
     evidence.expected += aes.rotated(rnd_a)
-    return aes.Session(aes.session_key(key, rnd_a, rnd_b))
+    return aes.Session.of_challenges(key, rnd_a, rnd_b)
 
 
 def _block(answer: TagAnswer, status: int) -> bytes:
