@@ -36,7 +36,7 @@ from hardware.virtual.ultralight_aes import UltralightAes
 from validator.model import Product, ProductKind
 
 MODEL = "jcop4-p71"
-ROUNDS, TAPS = 5, 100
+ROUNDS, TAPS = 7, 100
 OWN_P99_GOAL_MS = 5.0
 RATIO_GOAL = 1.15
 RSA_KEYS = 20
