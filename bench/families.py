@@ -8,10 +8,9 @@ Ultralight AES compute; their taps are modelled by their air time alone, and rea
 import asyncio
 import datetime as dt
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,12 @@ from backend_sync.demo.day import anext_event
 from backend_sync.demo.depot import Depot
 from backend_sync.demo.media import Operator, OperatorCard
 from backend_sync.demo.processes import Process
-from bench.figures import Figure, Report, p50, p99s, scratch
-from bench.tap import MODEL, OWN_P99_GOAL_MS, Lateness, Samples, late, machine, measured, pass_of
+from bench.figures import Figure, Report, p50, scratch
+from bench.tap import MODEL, WARM_UP_TAPS, Samples, machine, measured, own_figures, pass_of, warm_up
+from bench.watch import Watch, watching
 from hardware.virtual.air import Field
 from validator.profiles import ntag424, piv, piv_sm, pkoc1, pkoc2, ultralight_aes
 
-ROUNDS, TAPS = 3, 100
 SLOWER = "jcop3-p60"
 """An older chip, for comparison."""
 
@@ -66,28 +65,24 @@ ROWS = (
 )
 
 
-async def run(rounds: int = ROUNDS, taps: int = TAPS) -> Report:
-    """Measure each family on a gate of its own, `taps` cards of each model in each round, first seen and known."""
+async def run(taps: int = 150) -> Report:
+    """Measure each family on a gate of its own, `taps` cards of each model, first seen and known."""
     report = Report("families", f"A tap by card family ({MODEL} and {SLOWER} modelled, type A, 106 kbit/s)")
-    lateness: list[Lateness] = []
     for row in ROWS:
         with scratch() as folder:
-            figures, late_here = await _measure(row, folder, rounds, taps)
-            report.figures += figures
-            lateness += late_here
-    report.figures += machine(lateness)
+            report.figures += await _measure(row, folder, taps)
+    with scratch() as folder:
+        report.figures += await asyncio.to_thread(machine, folder, taps)
     return report
 
 
-async def _measure(row: Row, folder: Path, rounds: int, taps: int) -> tuple[list[Figure], list[Lateness]]:
+async def _measure(row: Row, folder: Path, taps: int) -> list[Figure]:
     now = dt.datetime.now(dt.UTC)
     operator = Operator.create(folder / "operator", now)
     crowds = {
-        model: [operator.issue(row.family, model, random_uid=row.random_uid) for _ in range(rounds * taps)]
+        model: [operator.issue(row.family, model, random_uid=row.random_uid) for _ in range(WARM_UP_TAPS + taps)]
         for model in row.models
     }
-    lines: dict[str, Line] = {}
-    lateness: list[Lateness] = []
     async with AsyncExitStack() as stack:
         air = await Field.open()
         stack.push_async_callback(air.close)
@@ -95,16 +90,16 @@ async def _measure(row: Row, folder: Path, rounds: int, taps: int) -> tuple[list
         gate, events = await _gate(row, folder, operator, cards, air)
         stack.push_async_callback(gate.stop)
         await anext_event(events, "ready")
-        for number in range(rounds):
+        lines: list[Line] = []
+        with watching() as watch:
             for model, crowd in crowds.items():
+                await warm_up([(card.chip, card.uid) for card in crowd[:WARM_UP_TAPS]], air, events)
                 for state, least in (("first seen", row.first), ("known", row.known)):
                     if least is None:
                         continue
                     label = ", ".join(filter(None, (row.name, None if row.known is None else state, model)))
-                    line = lines.setdefault(label, Line(label, least))
-                    await line.take(f"round {number + 1} of {rounds}", crowd[number * taps :][:taps], air, events)
-            lateness.append(await asyncio.to_thread(late, folder, taps))
-    return [figure for line in lines.values() for figure in line.figures()], lateness
+                    lines.append(await _taps(label, least, crowd[WARM_UP_TAPS:], air, events))
+    return [figure for line in lines for figure in line.figures(watch)]
 
 
 async def _gate(
@@ -129,58 +124,56 @@ async def _gate(
 
 @dataclass(slots=True)
 class Line:
-    """Taps of one kind, in rounds.
+    """Taps of one kind.
 
     Attributes:
         label: What they are.
         least: Exchanges that the protocol needs.
+        samples: What they took.
+        exchanges: Of each tap.
+        octets: Of each tap, both ways.
     """
 
     label: str
     least: int
-    _rounds: list[Samples] = field(default_factory=list)
-    _exchanges: list[int] = field(default_factory=list)
-    _octets: list[int] = field(default_factory=list)
+    samples: Samples = field(default_factory=Samples)
+    exchanges: list[int] = field(default_factory=list)
+    octets: list[int] = field(default_factory=list)
 
-    async def take(
-        self, title: str, cards: Sequence[OperatorCard], air: Field, events: AsyncIterator[dict[str, Any]]
-    ) -> None:
-        """Tap each card once."""
-        samples = Samples()
-        progress = track(cards, description=f"{title}: {self.label}", transient=True, disable=not sys.stderr.isatty())
-        for card in progress:
-            event = await measured(card.chip, card.uid, air, events, samples)
-            if event["reason"] != "VALID":
-                raise RuntimeError(f"{self.label}: a tap ended in {event['reason']}")
-            self._exchanges.append(event["apdus"])
-            self._octets.append(event["bytes_out"] + event["bytes_in"])
-        self._rounds.append(samples)
-
-    def figures(self) -> list[Figure]:
+    def figures(self, watch: Watch) -> list[Figure]:
         """Say what was measured."""
-        count, label = len(self._exchanges), self.label
-        own, total, floor = (
-            list(chain(*(getattr(each, name) for each in self._rounds))) for name in ("own", "total", "floor")
-        )
+        count = len(self.exchanges)
         return [
             Figure(
-                f"{label}: exchanges, at most",
-                max(self._exchanges),
+                f"{self.label}: exchanges, at most",
+                max(self.exchanges),
                 "",
                 count,
                 self.least,
                 baseline="protocol",
                 baseline_value=self.least,
             ),
-            Figure(f"{label}: bytes both ways", p50(self._octets), "B", count),
-            Figure(f"{label}: own work p50", p50(own), "ms", count),
-            *p99s(f"{label}: own work", [each.own for each in self._rounds], OWN_P99_GOAL_MS),
+            Figure(f"{self.label}: bytes both ways", p50(self.octets), "B", count),
+            *own_figures(self.label, self.samples, watch),
             Figure(
-                f"{label}: whole tap p50",
-                p50(total),
+                f"{self.label}: whole tap p50",
+                p50(self.samples.total),
                 "ms",
                 count,
                 baseline="floor, ms",
-                baseline_value=p50(floor),
+                baseline_value=p50(self.samples.floor),
             ),
         ]
+
+
+async def _taps(
+    label: str, least: int, cards: list[OperatorCard], air: Field, events: AsyncIterator[dict[str, Any]]
+) -> Line:
+    line = Line(label, least)
+    for card in track(cards, description=label, transient=True, disable=not sys.stderr.isatty()):
+        event = await measured(card.chip, card.uid, air, events, line.samples)
+        if event["reason"] != "VALID":
+            raise RuntimeError(f"{label}: a tap ended in {event['reason']}")
+        line.exchanges.append(event["apdus"])
+        line.octets.append(event["bytes_out"] + event["bytes_in"])
+    return line

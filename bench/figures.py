@@ -114,18 +114,3 @@ def p50(samples: Sequence[float]) -> float:
 def p99(samples: Sequence[float]) -> float:
     """Return the 99th percentile."""
     return percentile(samples, 99)
-
-
-def p99s(name: str, rounds: Sequence[Sequence[float]], goal: float | None = None) -> list[Figure]:
-    """Return the 99th percentile of all samples in milliseconds, and the median of those of the rounds.
-
-    One second in which the machine does something else spoils the first, and a program that is slow in one tap of a
-    hundred spoils both: the second is what can be compared from run to run.
-    """
-    pooled = [sample for samples in rounds for sample in samples]
-    return [
-        Figure(f"{name} p99", p99(pooled), "ms", len(pooled), goal),
-        Figure(
-            f"{name} p99, median of {len(rounds)} rounds", p50([p99(each) for each in rounds]), "ms", len(pooled), goal
-        ),
-    ]

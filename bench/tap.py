@@ -1,4 +1,4 @@
-"""A tap at a gate: own work by stage, and the whole tap against its floor; in rounds, with the machine's own lateness.
+"""A tap at a gate: own work by stage, and the whole tap against its floor.
 
 The gate is the real `validator run` in its own process, with the durable commit inside; the card is held against
 nfcpy's simulated air by this process, with the air and chip times of real silicon modelled. The floor of a tap is the
@@ -11,10 +11,9 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from backend_sync.demo.depot import PLACE, Depot
 from backend_sync.demo.issuer import DAY, CardKey, Issuer
 from backend_sync.demo.population import Card
 from backend_sync.demo.processes import Process
-from bench.figures import Figure, Report, p50, p99, p99s, scratch
+from bench.figures import Figure, Report, p50, p99, scratch
+from bench.watch import Watch, watching
 from hardware.medium import Technology
 from hardware.virtual.air import AirCard, AirTiming, Field
 from hardware.virtual.chip import Chip
@@ -36,11 +36,12 @@ from hardware.virtual.ultralight_aes import UltralightAes
 from validator.model import Product, ProductKind
 
 MODEL = "jcop4-p71"
-ROUNDS, TAPS = 7, 100
 OWN_P99_GOAL_MS = 5.0
 RATIO_GOAL = 1.15
 RSA_KEYS = 20
 """RSA keys take long to make; and a passenger taps at one gate now and then, not hundreds of times."""
+WARM_UP_TAPS = 5
+"""A gate's first taps pay for what is loaded at the first use, once in weeks; they are not counted."""
 STAGES = ("dialogue", "trust", "settle", "signal")
 CARD_WAIT_S = 0.03
 """About as long as the gate sleeps while a card computes."""
@@ -63,16 +64,18 @@ class MeasuredCard(AirCard):
 
 @dataclass(slots=True)
 class Samples:
-    """What was measured of one kind of tap, in milliseconds."""
+    """What was measured of one kind of tap, in milliseconds; and when each was, in `time.monotonic()` seconds."""
 
     own: list[float] = field(default_factory=list)
     ratio: list[float] = field(default_factory=list)
+    spans: list[tuple[float, float]] = field(default_factory=list)
     total: list[float] = field(default_factory=list)
     floor: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
 
-    def add(self, event: dict[str, Any], floor_ms: float) -> None:
+    def add(self, event: dict[str, Any], floor_ms: float, span: tuple[float, float]) -> None:
         """Take one tap that the validator reported."""
+        self.spans.append(span)
         self.own.append(event["own_ms"])
         self.total.append(event["total_ms"])
         self.floor.append(floor_ms)
@@ -81,16 +84,23 @@ class Samples:
             self.stages[stage].append(event["stages_ms"][stage])
 
 
-@dataclass(slots=True)
-class Lateness:
-    """What a machine adds to any program, in milliseconds: waking up late, and making 4 KiB durable."""
+def own_figures(label: str, samples: Samples, watch: Watch) -> list[Figure]:
+    """Say what the gate's own work takes: of all taps, and of those in which the machine was on time."""
+    own, count = samples.own, len(samples.own)
+    calm = [spent for spent, span in zip(own, samples.spans, strict=True) if not watch.disturbed(*span)]
+    figures = [
+        Figure(f"{label}: own work p50", p50(own), "ms", count),
+        Figure(f"{label}: own work p99", p99(own), "ms", count, goal=OWN_P99_GOAL_MS),
+    ]
+    if calm:
+        figures.append(
+            Figure(f"{label}: own work p99, machine on time", p99(calm), "ms", len(calm), goal=OWN_P99_GOAL_MS)
+        )
+    return figures
 
-    wake_up: list[float] = field(default_factory=list)
-    durable: list[float] = field(default_factory=list)
 
-
-async def run(rounds: int = ROUNDS, taps: int = TAPS) -> Report:
-    """Measure P-256 and RSA-2048, never seen and known cards, `taps` of each in each round."""
+async def run(taps: int = 300) -> Report:
+    """Measure P-256 and RSA-2048, never seen and known cards, `taps` of each."""
     report = Report("tap", f"A tap at the gate ({MODEL}, type A, 106 kbit/s; times of real silicon modelled)")
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(scratch())
@@ -99,7 +109,8 @@ async def run(rounds: int = ROUNDS, taps: int = TAPS) -> Report:
         now = dt.datetime.now(dt.UTC)
         issuer = Issuer.create("Bench issuer", now)
         depot = Depot.create(folder, air=air.path, port=1)
-        crowds = {"P-256": _cards(issuer, now, rounds * taps), "RSA-2048": _rsa_cards(issuer, now, rounds * taps)}
+        count = WARM_UP_TAPS + taps
+        crowds = {"P-256": _cards(issuer, now, count), "RSA-2048": _rsa_cards(issuer, now, count)}
         holders = {card.credential_id for cards in crowds.values() for card in cards}
         depot.sell([(holder, pass_of(number, now)) for number, holder in enumerate(sorted(holders), 1)], now)
         depot.publish([issuer], [], now)
@@ -110,52 +121,39 @@ async def run(rounds: int = ROUNDS, taps: int = TAPS) -> Report:
         stack.push_async_callback(gate.stop)
         events = gate.events()
         await anext_event(events, "ready")
-        measured_by_kind: dict[str, list[Samples]] = {}
-        lateness: list[Lateness] = []
-        for number in range(rounds):
+        kinds: dict[str, Samples] = {}
+        with watching() as watch:
             for algorithm, cards in crowds.items():
-                chips = [chip_of(card, timed=True) for card in cards[number * taps :][:taps]]
+                await warm_up([(chip_of(card, timed=True), None) for card in cards[:WARM_UP_TAPS]], air, events)
+                chips = [chip_of(card, timed=True) for card in cards[WARM_UP_TAPS:]]
                 for state in ("miss", "hit"):
                     label = f"{algorithm}, {state}"
-                    samples = await _measure(
-                        chips, air, events, f"round {number + 1} of {rounds}: {label}", cached=state == "hit"
-                    )
-                    measured_by_kind.setdefault(label, []).append(samples)
-            lateness.append(await asyncio.to_thread(late, folder, taps))
-        for label, each in measured_by_kind.items():
-            report.figures += _figures(label, each)
-        report.figures += machine(lateness)
+                    kinds[label] = await _measure(chips, air, events, label, cached=state == "hit")
+        for label, samples in kinds.items():
+            report.figures += _figures(label, samples, watch)
+        report.figures += await asyncio.to_thread(machine, folder, taps)
     return report
 
 
-def late(folder: Path, count: int) -> Lateness:
-    """Measure what this machine does to a program that does nothing but sleep and write."""
-    seen = Lateness()
+def machine(folder: Path, count: int) -> list[Figure]:
+    """What this machine adds to any program in the same run: waking up late, and making 4 KiB durable."""
+    late: list[float] = []
+    durable: list[float] = []
     with (folder / "probe").open("wb", buffering=0) as probe:
         for _ in range(count):
             asleep = time.perf_counter()
             time.sleep(CARD_WAIT_S)
-            seen.wake_up.append((time.perf_counter() - asleep - CARD_WAIT_S) * 1000)
+            late.append((time.perf_counter() - asleep - CARD_WAIT_S) * 1000)
             probe.seek(0)
             probe.write(bytes(4096))
             written = time.perf_counter()
             os.fdatasync(probe.fileno())
-            seen.durable.append((time.perf_counter() - written) * 1000)
-    return seen
-
-
-def machine(rounds: Sequence[Lateness]) -> list[Figure]:
-    """Say how late this machine was between the rounds of taps."""
-    figures = []
-    for name, samples in (
-        ("a wake-up after 30 ms is late by", [each.wake_up for each in rounds]),
-        ("fdatasync of 4 KiB takes", [each.durable for each in rounds]),
-    ):
-        figures += [
-            Figure(f"this machine: {name} p50", p50(list(chain(*samples))), "ms", sum(map(len, samples))),
-            *p99s(f"this machine: {name}", samples),
-        ]
-    return figures
+            durable.append((time.perf_counter() - written) * 1000)
+    return [
+        Figure(f"this machine: {name} {share}", value, "ms", count)
+        for name, samples in (("a wake-up after 30 ms is late by", late), ("fdatasync of 4 KiB takes", durable))
+        for share, value in (("p50", p50(samples)), ("p99", p99(samples)))
+    ]
 
 
 async def _measure(
@@ -169,6 +167,14 @@ async def _measure(
     return samples
 
 
+async def warm_up(
+    cards: Iterable[tuple[Chip | UltralightAes, bytes | None]], air: Field, events: AsyncIterator[dict[str, Any]]
+) -> None:
+    """Tap some cards, each a chip and its UID, and count nothing."""
+    for chip, uid in cards:
+        await measured(chip, uid, air, events, Samples())
+
+
 async def measured(
     chip: Chip | UltralightAes,
     uid: bytes | None,
@@ -178,42 +184,36 @@ async def measured(
 ) -> dict[str, Any]:
     """Tap once, take the card away, and return what the gate reported of it."""
     card = MeasuredCard(chip, Technology.TYPE_A, uid=uid, timing=AirTiming())
+    began_s = time.monotonic()
     event = await present(card, air, events)
-    samples.add(event, card.tap_floor_s * 1000)
+    samples.add(event, card.tap_floor_s * 1000, (began_s, time.monotonic()))
     air.remove()
     await asyncio.wait_for(air.polled(), 10)
     return event
 
 
-def _figures(label: str, rounds: Sequence[Samples]) -> list[Figure]:
-    own, total, ratio, floor = (
-        list(chain(*(getattr(each, name) for each in rounds))) for name in ("own", "total", "ratio", "floor")
-    )
-    count = len(own)
-    figures = [
-        Figure(f"{label}: own work p50", p50(own), "ms", count),
-        *p99s(f"{label}: own work", [each.own for each in rounds], OWN_P99_GOAL_MS),
-    ]
-    for stage in STAGES:
-        spent = list(chain(*(each.stages[stage] for each in rounds)))
+def _figures(label: str, samples: Samples, watch: Watch) -> list[Figure]:
+    count = len(samples.own)
+    figures = own_figures(label, samples, watch)
+    for stage, spent in samples.stages.items():
         figures += [
             Figure(f"{label}: {stage} p50", p50(spent), "ms", count),
             Figure(f"{label}: {stage} p99", p99(spent), "ms", count),
         ]
     return [
         *figures,
-        Figure(f"{label}: whole tap p50", p50(total), "ms", count),
-        Figure(f"{label}: whole tap p99", p99(total), "ms", count),
+        Figure(f"{label}: whole tap p50", p50(samples.total), "ms", count),
+        Figure(f"{label}: whole tap p99", p99(samples.total), "ms", count),
         Figure(
             f"{label}: whole tap / floor, median",
-            p50(ratio),
+            p50(samples.ratio),
             "times",
             count,
             goal=RATIO_GOAL,
             baseline="floor, median, ms",
-            baseline_value=p50(floor),
+            baseline_value=p50(samples.floor),
         ),
-        Figure(f"{label}: whole tap / floor, p99", p99(ratio), "times", count, goal=RATIO_GOAL),
+        Figure(f"{label}: whole tap / floor, p99", p99(samples.ratio), "times", count, goal=RATIO_GOAL),
     ]
 
 
