@@ -1,9 +1,9 @@
 """The port to a reader and to what is held against it. Drivers implement it; nothing else imports a vendor library."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
@@ -126,6 +126,24 @@ class Medium(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Met(Generic[_T]):
+    """A medium that was just activated, and the dialogue that has begun with it.
+
+    Attributes:
+        medium: It may be asked for anything else once `outcome` is done.
+        outcome: What the dialogue returns or raises, as `Medium.converse`; where its awaiting is cancelled,
+            the next `Transceive` fails.
+    """
+
+    medium: Medium
+    outcome: Awaitable[_T]
+
+
+Greeting = Callable[[Medium, Transceive], _T]
+"""A dialogue that is ready before the medium is there; runs in the reader's own thread."""
+
+
 class Reader(Protocol):
     """One reader: opened once, polled for ever, re-opened when it fails."""
 
@@ -149,6 +167,17 @@ class Reader(Protocol):
 
     async def wait(self) -> Medium:
         """Return the next activated medium. Cancelling leaves the reader usable.
+
+        Raises:
+            ReaderGone: The reader failed.
+        """
+        ...
+
+    async def meet(self, greeting: Greeting[_T]) -> Met[_T]:
+        """Return the next activated medium, to which `greeting` is speaking already.
+
+        The dialogue begins in the reader's thread with no hop in between; a passenger waits for each of them.
+        Cancelling leaves the reader usable.
 
         Raises:
             ReaderGone: The reader failed.

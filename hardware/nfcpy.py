@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from hardware import isodep
 from hardware.isodep_initiator import Initiator
-from hardware.medium import Medium, MediumLost, ReaderGone, Target, Technology
+from hardware.medium import Greeting, Medium, MediumLost, Met, ReaderGone, Target, Technology
 from hardware.nfcpy_media import Crowd, ForeignMedium, FoundMedium, IsoDepMedium, MuteMedium, TagMedium
 from hardware.nfcpy_radio import Radio, describe, speaks_iso_dep
 from hardware.worker import Worker
@@ -84,6 +85,32 @@ class NfcpyReader:
         if medium is None:
             raise ReaderGone(self._name, "closed while waiting for a medium")
         return medium
+
+    async def meet(self, greeting: Greeting[_T]) -> Met[_T]:
+        """Return the next activated medium, to which `greeting` is speaking already.
+
+        Raises:
+            ReaderGone: The reader failed, or was closed meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[FoundMedium] = loop.create_future()
+
+        def serve(stop: threading.Event) -> _T:
+            medium = self._find(stop)
+            if medium is None:
+                raise ReaderGone(self._name, "closed while waiting for a medium")
+            loop.call_soon_threadsafe(_tell, found, medium)
+            return medium.hold(partial(greeting, medium), stop)
+
+        outcome = asyncio.create_task(self.call(serve))
+        try:
+            await asyncio.wait((found, outcome), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            outcome.cancel()
+            raise
+        if not found.done():
+            await outcome
+        return Met(found.result(), outcome)
 
     async def close(self) -> None:
         """Release the device and its thread; harmless when closed already."""
@@ -163,3 +190,8 @@ class NfcpyReader:
         medium.found_s = started_s
         medium.card_s = self._radio.waited_s - before_s
         return medium
+
+
+def _tell(found: "asyncio.Future[FoundMedium]", medium: FoundMedium) -> None:
+    if not found.done():  # whoever waited may have been cancelled meanwhile
+        found.set_result(medium)

@@ -49,7 +49,7 @@ class FoundMedium:
 
     async def converse(self, dialogue: Callable[[Transceive], _T]) -> _T:
         """Run a whole dialogue in the reader's own thread, and return or raise what it does."""
-        return await self._reader.call(lambda stop: self._hold(dialogue, stop))
+        return await self._reader.call(lambda stop: self.hold(dialogue, stop))
 
     async def present(self) -> bool:
         """Whether the same medium is still there."""
@@ -59,8 +59,8 @@ class FoundMedium:
         """Return when the medium has left, or another has taken its place."""
         await self._reader.call(self._watch)
 
-    def _hold(self, dialogue: Callable[[Transceive], _T], stop: threading.Event) -> _T:
-        """Run a dialogue; where it fails, somebody else in the field may be why."""
+    def hold(self, dialogue: Callable[[Transceive], _T], stop: threading.Event) -> _T:
+        """Run a dialogue, in the reader's thread; where it fails, somebody else in the field may be why."""
         failed = True
         try:
             outcome = dialogue(lambda apdu: self._transceive(bytes(apdu), stop))
@@ -125,7 +125,12 @@ class MuteMedium(FoundMedium):
 class Crowd(FoundMedium):
     """More than one medium, of which none can be spoken to alone."""
 
-    def _hold(self, dialogue: Callable[[Transceive], _T], stop: threading.Event) -> _T:  # noqa: ARG002 - nobody to talk to
+    def hold(self, dialogue: Callable[[Transceive], _T], stop: threading.Event) -> _T:  # noqa: ARG002 - nobody to talk to
+        """Talk to nobody.
+
+        Raises:
+            SeveralMedia: Always.
+        """
         raise SeveralMedia(self._reader.name, ONE_AT_A_TIME)
 
     def _probe(self) -> bool:

@@ -10,9 +10,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from hardware.medium import MediumLost, MediumTimeout, ReaderGone, Target, Transceive
+from hardware.medium import Greeting, MediumLost, MediumTimeout, Met, ReaderGone, Target, Transceive
 from hardware.worker import Worker
 
 if TYPE_CHECKING:
@@ -103,6 +104,15 @@ class PcscReader:
                 what = "another program keeps the card: stop it, or keep it from this reader"
                 raise ReaderGone(self._name, what)
             await asyncio.sleep(_BUSY_PAUSE_S)
+
+    async def meet(self, greeting: Greeting[T]) -> Met[T]:
+        """Return the next activated medium, to which `greeting` is about to speak: here it takes a hop.
+
+        Raises:
+            ReaderGone: The reader or the service failed, or another program keeps the card for itself.
+        """
+        medium = await self.wait()
+        return Met(medium, asyncio.create_task(medium.converse(partial(greeting, medium))))
 
     async def close(self) -> None:
         """Let the card, the service and the thread go; harmless when closed already."""

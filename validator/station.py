@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from hardware.gate import Gate, Signal
-from hardware.medium import Medium, Reader, ReaderError, Target, Technology
+from hardware.medium import Medium, Met, Reader, ReaderError, Target, Technology
 from validator import choice, decision, entitlement
 from validator.choice import Family, TagFamily
 from validator.clock import SystemClock
@@ -24,10 +24,10 @@ from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
 from validator.lookahead import TapLookAhead
-from validator.model import Assurance, Identity, Instant, Outcome, Reason, Tap, Use
-from validator.presentation import Examiner, Presented, Stopwatch
+from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
+from validator.presentation import Examiner, Presented, Stopwatch, Verdict
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
-from validator.proof import BareKey
+from validator.proof import BareKey, CardProof
 from validator.supervision import Progress
 
 log = structlog.get_logger()
@@ -136,7 +136,7 @@ class Station:
     on_ready: Callable[[], None] = field(default=lambda: None)
     _shown_s: float = float("-inf")
     _ready: bool = False
-    _ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look-ahead"))
+    look_ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look-ahead"))
 
     async def run(self) -> None:
         """Serve taps until cancelled; a failing reader shows FAULT and is opened again and again."""
@@ -158,7 +158,7 @@ class Station:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, REOPEN_LONGEST_S)
         finally:
-            self._ahead.shutdown(wait=False, cancel_futures=True)
+            self.look_ahead.shutdown(wait=False, cancel_futures=True)
             await self.reader.close()
             await self.gate.close()
 
@@ -170,9 +170,11 @@ class Station:
 
     async def _serve(self) -> None:
         while True:
-            medium = await self._next_medium()
+            tapping = _Tapping(self)
+            met = await self._next_medium(tapping.examiner)
+            medium = met.medium
             try:
-                medium = await self._tap(medium)
+                medium = await self._tap(tapping, met)
             except (JournalError, ListError, CardKeysFailed, ValueError) as error:
                 # What is not recorded does not open: the passenger sees a fault, and the next tap tries again.
                 # A value error is a list or a state that cannot make an entry; it must not take the gate with it.
@@ -182,11 +184,11 @@ class Station:
             await medium.removed()
             await self._rest()
 
-    async def _next_medium(self) -> Medium:
+    async def _next_medium(self, examiner: Examiner) -> Met[Verdict]:
         """Wait for the next passenger; the last signal stays long enough to be seen, unless the next one is faster."""
         lamp = asyncio.create_task(self._ready_after(self._shown_s + SHOW_S - time.monotonic()))
         try:
-            return await self.reader.wait()
+            return await examiner.meet()
         finally:
             if not lamp.done():
                 lamp.cancel()
@@ -202,16 +204,13 @@ class Station:
         await asyncio.sleep(max(0.0, left_s))
         await self.gate.show(Signal.READY)
 
-    async def _tap(self, medium: Medium) -> Medium:
+    async def _tap(self, tapping: "_Tapping", met: Met[Verdict]) -> Medium:
         """Serve one tap, and return the medium as it was last activated."""
-        at, lists, watch = self.clock.now(), self.lists, Stopwatch(medium)
-        ahead = TapLookAhead(lists, at, self._ahead)
-        seen = await self._examiner(ahead, at).examine(medium, watch)
-        who = seen.who
+        seen, watch = await tapping.examiner.examine(met), tapping.examiner.watch
         self.progress.moved(JOURNAL, time.monotonic())
         try:
             recorded = await self.journal.settle(
-                who.credential_id, lambda uses: self._decide(seen, lists, at, uses, ahead)
+                seen.who.credential_id, lambda uses: self._decide(seen, tapping.moment(), uses)
             )
         finally:
             # A journal that fails is a fault for the lamp; only one that hangs starves the watchdog.
@@ -241,39 +240,15 @@ class Station:
         if tap.reason in _AGAIN:
             await asyncio.sleep(HOLD_OFF_S)
 
-    def _examiner(self, ahead: TapLookAhead, at: Instant) -> Examiner:
-        where = self.where
-        # A challenge names device, place and lane: what is signed here is worthless at any other gate.
-        name = f"{self.journal.device}/{where.place}/{where.lane}"
-
-        def ask(target: Target) -> Profile:
-            return choice.authenticate(
-                self.families,
-                target,
-                Attempt(
-                    region=where.region,
-                    gate=name,
-                    wall_ms=at.wall_ms,
-                    uid=b"" if target.uid_is_random else target.uid,
-                    random=secrets.token_bytes,
-                    known=self.cards.find,
-                    begin=ahead.begin,
-                    keys=self.keys,
-                ),
-            )
-
-        return Examiner(self.reader, ask, ahead.judge, where.tap_limit_s)
-
-    def _decide(
-        self, seen: Presented, lists: InstalledLists, at: Instant, uses: Sequence[Use], ahead: TapLookAhead
-    ) -> Tap:
+    def _decide(self, seen: Presented, moment: "_Moment", uses: Sequence[Use]) -> Tap:
         """Decide inside the journal's transaction: own uses cannot change between this look and the commit."""
+        at, lists = moment.at, moment.lists
         who, right = seen.who, None
         if isinstance(who, Identity):
             epoch, seq = lists.horizon(self.journal.device)
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
             horizon = seq if epoch == self.journal.epoch and seq <= self.journal.head else 0
-            right = entitlement.assess(ahead.products(who.credential_id), uses, horizon, self.where.place, at)
+            right = entitlement.assess(moment.ahead.products(who.credential_id), uses, horizon, self.where.place, at)
         grace_s = self.where.grace_s
         trust = lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST])
         if seen.proof is not None and isinstance(seen.proof.shown, BareKey):
@@ -315,6 +290,56 @@ class Station:
             await self.journal.idle()
         except JournalError as error:
             log.warning("journal.housekeeping_failed", why=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What a tap is judged by: the moment at which its medium was found, and the lists in force then."""
+
+    at: Instant
+    lists: InstalledLists
+    ahead: TapLookAhead
+
+
+class _Tapping:
+    """One presentation, from before there is a medium.
+
+    Its moment is taken by whoever needs it first: the dialogue, in the reader's thread, or the decision, where the
+    medium was never spoken to.
+    """
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._moment: _Moment | None = None
+        self.examiner = Examiner(station.reader, self._ask, self._judge, station.where.tap_limit_s)
+
+    def moment(self) -> _Moment:
+        """When, and under which lists."""
+        if self._moment is None:
+            at, lists = self._station.clock.now(), self._station.lists
+            self._moment = _Moment(at, lists, TapLookAhead(lists, at, self._station.look_ahead))
+        return self._moment
+
+    def _ask(self, target: Target) -> Profile:
+        station, where, moment = self._station, self._station.where, self.moment()
+        return choice.authenticate(
+            station.families,
+            target,
+            Attempt(
+                region=where.region,
+                # A challenge names device, place and lane: what is signed here is worthless at any other gate.
+                gate=f"{station.journal.device}/{where.place}/{where.lane}",
+                wall_ms=moment.at.wall_ms,
+                uid=b"" if target.uid_is_random else target.uid,
+                random=secrets.token_bytes,
+                known=station.cards.find,
+                begin=moment.ahead.begin,
+                keys=station.keys,
+            ),
+        )
+
+    def _judge(self, proof: CardProof) -> Identity | Refusal:
+        return self.moment().ahead.judge(proof)
 
 
 def _signal(tap: Tap) -> Signal:

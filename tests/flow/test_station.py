@@ -16,6 +16,7 @@ from hardware.medium import Medium, MediumLost, MediumTimeout, ReaderGone, Targe
 from hardware.virtual.air import AirCard
 from hardware.virtual.chip import Answer
 from hardware.virtual.piv import PivChip
+from tests.conversing import MeetsByWaiting
 from tests.flow.lane import LIMIT_S, open_lane
 from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
@@ -169,7 +170,7 @@ async def test_a_card_that_never_stops_talking_is_stopped(tmp_path: Path) -> Non
         assert report.tap.reason is Reason.MALFORMED_ANSWER
 
 
-class FailingReader:
+class FailingReader(MeetsByWaiting):
     """Fails twice at opening and once at polling, then waits for ever."""
 
     name = "nfcpy:failing"
@@ -231,7 +232,7 @@ class FlakyMedium:
         pass
 
 
-class FlakyReader:
+class FlakyReader(MeetsByWaiting):
     name = "nfcpy:flaky"
     polls = 0
 

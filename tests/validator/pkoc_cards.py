@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hardware.medium import Medium, MediumLost, Target, Technology, Transceive
 from hardware.virtual.chip import Chip
+from tests.conversing import MeetsByWaiting
 from tests.validator.attempting import WALL_MS, attempt, stranger
 from tests.validator.authority import Authority
 from validator import choice, pkoc_cvc, trust, vouching
@@ -21,7 +22,7 @@ from validator.certificates import credential_id, spki_of
 from validator.choice import Family
 from validator.dialogue import Profile, Traffic, drive
 from validator.model import ClockConfidence, Identity, Instant, KnownCards, Reason, Refusal
-from validator.presentation import Examiner, Stopwatch
+from validator.presentation import Examiner
 from validator.profiles import pkoc1, pkoc2
 from validator.proof import CardProof, LookAhead
 from validator.trust_store import TrustStore
@@ -177,11 +178,11 @@ class Gate:
         """Present a card as a station does."""
         ask = functools.partial(dialogue, self.families, known=self.known, wall_ms=self.at.wall_ms)
         examiner = Examiner(_Lane(card), lambda _target: ask(), self.judge, 10.0)
-        return (await examiner.examine(card, Stopwatch(card))).who
+        return (await examiner.examine(await examiner.meet())).who
 
 
 @dataclass
-class _Lane:
+class _Lane(MeetsByWaiting):
     """A reader against which one card is held: activated anew it is the same card."""
 
     card: Held

@@ -19,6 +19,7 @@ from hardware.type2 import TagAnswer
 from hardware.virtual.ntag424 import Ntag424Chip
 from hardware.virtual.ntag424_files import ISSUED_ACCESS, TOKEN_FILE, as_delivered
 from hardware.virtual.ultralight_aes import ACCESS_PAGE, KEY_LOCK_PAGE, OPEN, Settings, UltralightAes
+from tests.conversing import MeetsByWaiting
 from validator import choice
 from validator.card_records import CardRecord, PersonalisationError, load_records
 from validator.dialogue import Traffic, drive
@@ -147,7 +148,7 @@ class Held:
 
 
 @dataclass
-class Bench:
+class Bench(MeetsByWaiting):
     """A reader that is shown cards in their order, and a desk with its report."""
 
     folder: Path
