@@ -9,17 +9,18 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from hardware.medium import Medium, MediumLost, MediumTimeout, Reader, ReaderError, SeveralMedia, Target
-from validator import choice
+from validator import choice, originality
 from validator.card_records import CardRecord, PersonalisationError
 from validator.dialogue import Traffic, drive
 from validator.families import FAMILIES
 from validator.operator_keys import OperatorKeys
+from validator.originality import ChipProduct
 from validator.personalisation_report import FAILED, OK, Report
 from validator.personalising import ntag424, ultralight_aes
 from validator.personalising.making import Making, NotBlank
@@ -45,6 +46,15 @@ class Layout(Protocol):
     @property
     def KEY_NAMES(self) -> Sequence[str]:  # noqa: N802 - a module's constant
         """Names of the operator keys that its cards hold."""
+        ...
+
+    @property
+    def PRODUCT(self) -> ChipProduct:  # noqa: N802 - a module's constant
+        """What NXP's signature is verified for."""
+        ...
+
+    def signature(self) -> Generator[Any, Any, bytes]:
+        """Read NXP's originality signature; empty where the card gives none."""
         ...
 
     def check(self, making: Making) -> Generator[Any, Any, None]:
@@ -84,6 +94,8 @@ class Told:
         of: How many records there are.
         uid: UID of the card, in hexadecimal; while waiting, of the only card that will do. None for any, or unknown.
         why: Why not, in words; None where nothing went wrong.
+        genuine: Of a card that is done, whether NXP signed a chip with its UID: where it comes from, and nothing that a
+            copy could not say. None where it was not asked, since the card was begun before.
     """
 
     event: Event
@@ -92,6 +104,7 @@ class Told:
     of: int
     uid: str | None = None
     why: str | None = None
+    genuine: bool | None = None
 
 
 class _Unfit(Exception):  # noqa: N818 - says what the card is
@@ -108,6 +121,7 @@ class Desk:
         report: Where it says what became of them.
         tell: Told what happens.
         wait_s: Longest time to wait for a card, and for one to be taken away.
+        genuine_only: Whether a chip that NXP has not signed is refused.
     """
 
     family: str
@@ -115,6 +129,7 @@ class Desk:
     report: Report
     tell: Callable[[Told], None]
     wait_s: float
+    genuine_only: bool = False
 
     def check_keys(self, records: Iterable[CardRecord]) -> None:
         """Make sure that all keys are here.
@@ -179,6 +194,7 @@ class _Bench:
         self._layout = LAYOUTS[desk.family]
         self._number, self._of = number, of
         self._told: Told | None = None
+        self._genuine: bool | None = None
 
     async def make(self) -> Medium:
         """Wait for cards until one is made or has failed for good; return it."""
@@ -251,6 +267,10 @@ class _Bench:
         # No gate takes a card that refused; whether it is blank is asked next.
         if isinstance(found, CardProof) and _token(found) is not None:
             raise _Unfit("this card was personalised before")
+        signature = await _run(medium, self._layout.signature())
+        self._genuine = originality.verify(self._layout.PRODUCT, making.attempt.uid, signature)
+        if self._desk.genuine_only and not self._genuine:
+            raise _Unfit("NXP signed no chip with this UID: it is a copy, or of another make")
         try:
             await _run(medium, self._layout.check(making))
         except NotBlank as other:
@@ -280,6 +300,8 @@ class _Bench:
     def _tell(self, event: Event, uid: bytes | None, why: str | None = None) -> None:
         """Tell what is new: a card that lies there badly is lost many times a second."""
         told = Told(event, self._record.serial, self._number, self._of, uid.hex() if uid else None, why)
+        if event is Event.DONE:
+            told = replace(told, genuine=self._genuine)
         if told != self._told:
             self._told = told
             self._desk.tell(told)

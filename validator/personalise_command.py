@@ -40,6 +40,9 @@ def add_to(app: typer.Typer, open_reader: Callable[[str], Reader]) -> None:
         keys: Annotated[Path, typer.Option("--keys", help="Directory of operator keys, NAME.VERSION each.")],
         report: Annotated[Path, typer.Option("--report", help="What became of the cards, for `enrol bureau-report`.")],
         give_up: Annotated[bool, typer.Option("--give-up", help="Report the card that was begun as failed.")] = False,
+        genuine: Annotated[
+            bool, typer.Option("--genuine", help="Refuse chips that NXP's originality signature does not vouch for.")
+        ] = False,
         wait_s: Annotated[
             float, typer.Option("--wait", help="Seconds to wait for each card.", callback=_some_time)
         ] = 120.0,
@@ -56,7 +59,7 @@ def add_to(app: typer.Typer, open_reader: Callable[[str], Reader]) -> None:
                 progress(sum(one.serial in answers.results for one in wanted))
 
             progress(sum(one.serial in answers.results for one in wanted))
-            desk = Desk(family, secrets, answers, tell, wait_s)
+            desk = Desk(family, secrets, answers, tell, wait_s, genuine)
             asyncio.run(until_signalled(personalise(open_reader(reader), desk, wanted)))
         results = [answers.results.get(one.serial) for one in wanted]
         _tell_end(results.count(OK), results.count(FAILED), results.count(None), as_json=as_json)
@@ -90,7 +93,7 @@ def _screen(of: int, *, as_json: bool) -> Iterator[tuple[Callable[[Told], None],
         )
 
 
-def _facts(told: Told) -> dict[str, str | int | None]:
+def _facts(told: Told) -> dict[str, str | int | bool | None]:
     return {
         "event": told.event.value,
         "serial": told.serial,
@@ -98,6 +101,7 @@ def _facts(told: Told) -> dict[str, str | int | None]:
         "card": told.number,
         "of": told.of,
         "why": told.why,
+        "genuine": told.genuine,
     }
 
 
@@ -116,7 +120,8 @@ def words(told: Told) -> str:
         case Event.FAILED:
             return f"card {told.uid}: {told.why}: serial number {told.serial} failed; take it away and destroy it"
         case Event.DONE:
-            return f"serial number {told.serial} is card {told.uid}: done, take it away"
+            make = "" if told.genuine is not False else " (NXP signed no chip with this UID)"
+            return f"serial number {told.serial} is card {told.uid}: done, take it away{make}"
 
 
 def _tell_end(made: int, failed: int, left: int, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """Cards made at a desk: torn at any command they end as one card that is right, and nobody's card is written over."""
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ KEYS = OperatorKeys(
         for name in layout.KEY_NAMES
     }
 )
+ORIGINALITY = json.loads((Path(__file__).parents[1] / "vectors" / "originality.json").read_text())["vectors"]
 RECORDS = tuple(CardRecord(serial, bytes([serial]) * 15 + b"t", VERSION) for serial in (7, 8, 9))
 
 
@@ -174,11 +176,11 @@ class Bench(MeetsByWaiting):
     def path(self) -> Path:
         return self.folder / "report.csv"
 
-    def present(self, records: Sequence[CardRecord], *held: Held) -> list[Told]:
+    def present(self, records: Sequence[CardRecord], *held: Held, genuine_only: bool = False) -> list[Told]:
         """Run a desk until all cards were shown, or all are made."""
         self.told, self.shown = [], list(held)
         with Report.open(self.path) as report:
-            desk = Desk(self.family, self.keys, report, self.told.append, 5)
+            desk = Desk(self.family, self.keys, report, self.told.append, 5, genuine_only)
             try:
                 asyncio.run(personalise(self, desk, records))
             except ReaderError:
@@ -265,6 +267,39 @@ def test_blank_cards_become_the_cards_of_a_batch(bench: Bench) -> None:
     assert bench.lines() == [f"{serial},{uid(number).hex()},ok" for number, serial in enumerate((7, 8, 9))]
     assert bench.present(RECORDS) == [], "nothing is left to do"
     assert [path.name for path in bench.folder.iterdir()] == ["report.csv"]
+
+
+def genuine_chip() -> Ntag424Chip:
+    """A blank chip with the UID and the originality signature of a real one."""
+    (sample, *_) = (one["inputs"] for one in ORIGINALITY if one["inputs"]["product"] == "NTAG 424 DNA")
+    return Ntag424Chip(bytes.fromhex(sample["uid"]), [ZEROS] * 5, None, signature=bytes.fromhex(sample["signature"]))
+
+
+def test_where_a_chip_comes_from_is_told_and_can_be_asked_for(tmp_path: Path) -> None:
+    bench, copy, genuine = Bench(tmp_path, NTAG), blank(NTAG), genuine_chip()
+    refused, done = bench.present(RECORDS[:1], Held(copy), Held(genuine), genuine_only=True)[1:]
+    assert (refused.event, refused.why) == (
+        Event.REFUSED,
+        "NXP signed no chip with this UID: it is a copy, or of another make",
+    )
+    assert_untouched(copy)
+    assert (done.event, done.genuine) == (Event.DONE, True)
+    assert_made(NTAG, genuine, RECORDS[0])
+    assert bench.present(RECORDS[:2], Held(copy))[-1].genuine is False, "told, and made, where nobody asked for more"
+
+
+def test_an_ultralight_whose_signature_is_of_nobody(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ULTRALIGHT)
+    assert events(bench.present(RECORDS[:1], Held(blank(ULTRALIGHT)), genuine_only=True)) == ["refused"]
+    assert bench.present(RECORDS[:1], Held(blank(ULTRALIGHT)))[-1].genuine is False
+
+
+@pytest.mark.parametrize(
+    ("genuine", "words_at_the_end"), [(True, "take it away"), (None, "take it away"), (False, "with this UID)")]
+)
+def test_people_are_told_of_a_chip_that_nobody_signed(*, genuine: bool | None, words_at_the_end: str) -> None:
+    told = Told(Event.DONE, 7, 1, 1, "04", genuine=genuine)
+    assert words(told).endswith(words_at_the_end)
 
 
 def commands(family: str) -> int:

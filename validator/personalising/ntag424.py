@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from hardware import ev2
 from hardware.apdu import SHORT_LE_MAX, ApduError, CommandApdu, ResponseApdu, exchange
 from hardware.ev2 import CardAnswer, CommMode, Ev2Error, Ins, Session, SessionKeys, Status
+from validator.originality import ChipProduct
 from validator.personalising.making import DELIVERED_KEY, Making, NotBlank
 from validator.profiles import ntag424
 from validator.profiles.errors import CardMalformed, CardRefused
@@ -19,6 +20,7 @@ from validator.profiles.errors import CardMalformed, CardRefused
 ISSUER_KEY = "ntag424-issuer"
 """Operator key that key 0 is derived from; no gate has it."""
 KEY_NAMES = (ntag424.OPERATOR_KEY, ISSUER_KEY)
+PRODUCT = ChipProduct.NTAG_424_DNA
 
 _MASTER, _KEYS = 0, 5
 _SETTINGS = bytes([CommMode.MAC, 0x00, 0x10])
@@ -26,6 +28,17 @@ _SETTINGS = bytes([CommMode.MAC, 0x00, 0x10])
 
 _Steps = Generator[CommandApdu, ResponseApdu, None]
 _Ask = Generator[CommandApdu, ResponseApdu, ResponseApdu]
+
+
+def signature() -> Generator[CommandApdu, ResponseApdu, bytes]:
+    """Read NXP's originality signature (Read_Sig, AN12196 table 30); empty where the card gives none.
+
+    Raises:
+        ProfileError: The card cannot be selected.
+    """
+    yield from _Card(bytes).select()
+    answer = yield ev2.native(Ins.READ_SIG, b"\x00")
+    return answer.data if answer.sw == Status.SIGNATURE else b""
 
 
 def check(making: Making) -> _Steps:

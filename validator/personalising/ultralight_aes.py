@@ -13,11 +13,13 @@ from dataclasses import replace
 
 from hardware import ultralight_aes as aes
 from hardware.type2 import ACK, TagAnswer, TagCommand
+from validator.originality import ChipProduct
 from validator.personalising.making import DELIVERED_KEY, Making, NotBlank
 from validator.profiles import ultralight_aes
 from validator.profiles.errors import CardMalformed, CardRefused, KeyNotHere
 
 KEY_NAMES = (ultralight_aes.DATA_KEY_NAME, ultralight_aes.UID_KEY_NAME)
+PRODUCT = ChipProduct.ULTRALIGHT_AES
 
 _LOCK_PAGE = 0x02
 _CONFIG_PAGE, _ACCESS_PAGE, _KEY_LOCK_PAGE = 0x29, 0x2A, 0x2D
@@ -40,6 +42,12 @@ class _DeliveredKeys:
     @contextmanager
     def card_key(self, _name: str, _version: int, _uid: bytes) -> Iterator[bytearray]:
         yield bytearray(DELIVERED_KEY)
+
+
+def signature() -> _Read:
+    """Read NXP's originality signature (READ_SIG); empty where the tag gives none."""
+    answer = yield TagCommand(bytes([aes.READ_SIG, 0x00]))
+    return b"" if answer.refused else answer.data
 
 
 def check(making: Making) -> _Steps:
