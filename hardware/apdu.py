@@ -5,7 +5,7 @@ uses them with ``yield from`` and a recorded script replays through ``send()``.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, unique
 
 SHORT_LE_MAX = 256
@@ -56,7 +56,7 @@ class CommandApdu:
     ins: int
     p1: int
     p2: int
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)  # it may hold somebody's PIN
     le: int | None = None
 
     def __bytes__(self) -> bytes:

@@ -151,6 +151,9 @@ def present(
     ] = None,
     token: Annotated[str | None, typer.Option(metavar="HEX", help="Account token of an NXP card, 16 bytes.")] = None,
     random_uid: Annotated[bool, typer.Option("--random-uid", help="Hide the UID of an Ultralight AES.")] = False,
+    can: Annotated[
+        str | None, typer.Option(metavar="DIGITS", help="Number on the front of an Estonian card, which it asks for.")
+    ] = None,
     password_file: Annotated[Path | None, typer.Option(help="First line: password of the key or PKCS#12.")] = None,
     pin_file: Annotated[
         Path | None, typer.Option(help="First line: the card's PIN; without it the PIN is blocked.")
@@ -193,7 +196,10 @@ def present(
         uid_key=uid_key_file,
         token=_octets(token, "--token"),
         random_uid=random_uid,
+        can=can,
     )
+    if profile in (Profile.ESTEID2018, Profile.ESTEID2025) and (can is None) == (pcd is None):
+        raise typer.BadParameter("an Estonian card takes --can on the air, and none at its contacts (--vpcd)")
     chip, kind = _make(profile, description, password_file, pin_file, model)
     if isinstance(chip, TagChip) and (pcd is not None or technology == Type.B):
         raise typer.BadParameter("a tag without ISO-DEP is held against the air, and speaks type A")

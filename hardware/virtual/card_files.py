@@ -9,11 +9,15 @@ from types import MappingProxyType
 
 from hardware import tlv
 from hardware.tlv import TlvError
+from hardware.virtual.card_tree import MOST_TRIES
 from hardware.virtual.chip import Chip
+from hardware.virtual.esteid2018 import FIELDS as PERSONAL_FIELDS
+from hardware.virtual.esteid2018 import EstEid2018Chip
+from hardware.virtual.esteid2025 import EstEid2025Chip
 from hardware.virtual.ntag424 import Ntag424Chip
 from hardware.virtual.ntag424_keys import KEY_COUNT
 from hardware.virtual.piv import PivChip
-from hardware.virtual.piv_key import CardFileError, read_key
+from hardware.virtual.piv_key import CardFileError, read_certificate, read_key
 from hardware.virtual.piv_sm import SmKey
 from hardware.virtual.pkoc import PkocChip
 from hardware.virtual.pkoc import Profile as PkocProfile
@@ -25,6 +29,7 @@ from hardware.virtual.ultralight_aes import Settings, UltralightAes
 NTAG424_GATE_KEY = 1
 ULTRALIGHT_TOKEN_PAGE = 0x04
 TOKEN_BYTES = 16
+CAN_DIGITS = 6
 
 _AES_BYTES = 16
 _CERTIFICATE = 0x7F21
@@ -41,6 +46,8 @@ class Profile(StrEnum):
     PKOC2 = "pkoc2"
     NTAG424 = "ntag424"
     ULTRALIGHT_AES = "ultralight-aes"
+    ESTEID2018 = "esteid2018"
+    ESTEID2025 = "esteid2025"
 
 
 class NotThisCard(ValueError):  # noqa: N818 - says what is amiss with a description, not that something failed
@@ -56,7 +63,7 @@ class CardFiles:
         certificate: X.509 certificate, PEM or DER.
         p12: Key and certificate in one PKCS#12 file.
         password: Of the key or of the PKCS#12 file.
-        pin: The PIV PIN; None leaves it blocked.
+        pin: The PIV PIN, or PIN1 of an Estonian card; None leaves it blocked.
         compress: Whether a PIV certificate is stored compressed.
         sm_key: Private key of PIV secure messaging, without password.
         cvc: Card-verifiable certificate, the bare octets of ``7F21``.
@@ -65,6 +72,7 @@ class CardFiles:
         uid_key: File with the key that all cards share, the same.
         token: Account token, 16 bytes.
         random_uid: Whether anticollision hides the true UID.
+        can: Number on the front of an Estonian card, which it asks for over the air; None puts it at its contacts.
         timing: The silicon that its answers are modelled on.
     """
 
@@ -81,6 +89,7 @@ class CardFiles:
     uid_key: Path | None = None
     token: bytes | None = None
     random_uid: bool = False
+    can: str | None = None
     timing: ChipTiming | None = None
 
 
@@ -99,12 +108,14 @@ _OPTIONS: Mapping[str, str] = MappingProxyType(
         "uid_key": "--uid-key-file",
         "token": "--token",
         "random_uid": "--random-uid",
+        "can": "--can",
         "timing": "--model",
     }
 )
 
 _PIV_TAKES = frozenset({"key", "certificate", "p12", "password", "pin", "compress", "uid", "timing"})
 _PKOC_TAKES = frozenset({"key", "password", "uid", "timing"})
+_ESTONIAN_TAKES = frozenset({"key", "certificate", "password", "pin", "can", "uid"})
 _NXP_NEEDS = frozenset({"uid", "card_key", "token"})
 _TAKES: Mapping[Profile, frozenset[str]] = MappingProxyType(
     {
@@ -114,6 +125,8 @@ _TAKES: Mapping[Profile, frozenset[str]] = MappingProxyType(
         Profile.PKOC2: _PKOC_TAKES | {"cvc"},
         Profile.NTAG424: _NXP_NEEDS,
         Profile.ULTRALIGHT_AES: _NXP_NEEDS | {"uid_key", "random_uid"},
+        Profile.ESTEID2018: _ESTONIAN_TAKES,
+        Profile.ESTEID2025: _ESTONIAN_TAKES,
     }
 )
 
@@ -148,6 +161,8 @@ def make(profile: Profile, files: CardFiles) -> tuple[Chip | TagChip, str]:
             return _ntag424(files), "AES-128"
         case Profile.ULTRALIGHT_AES:
             return _ultralight_aes(files), "AES-128"
+        case Profile.ESTEID2018 | Profile.ESTEID2025:
+            return _estonian(profile, files), "P-384"
 
 
 def _piv(files: CardFiles, messaging: SmKey | None) -> PivChip:
@@ -211,6 +226,24 @@ def _ultralight_aes(files: CardFiles) -> UltralightAes:
         uid_key=uid_key,
         pages={ULTRALIGHT_TOKEN_PAGE: files.token},
         settings=Settings(random_uid=files.random_uid),
+    )
+
+
+def _estonian(profile: Profile, files: CardFiles) -> EstEid2018Chip | EstEid2025Chip:
+    """Make a card of nobody: its personal data file is empty, its certificate says what it says."""
+    if files.key is None or files.certificate is None:
+        raise NotThisCard("an Estonian card needs --key and --cert")
+    if files.can is not None and not (files.can.isascii() and files.can.isdigit() and len(files.can) == CAN_DIGITS):
+        raise NotThisCard(f"a CAN has {CAN_DIGITS} digits: give another --can")
+    make_one = EstEid2018Chip if profile is Profile.ESTEID2018 else EstEid2025Chip
+    pin, tries = ("0000", 0) if files.pin is None else (files.pin, MOST_TRIES)
+    return make_one(
+        read_key(files.key, files.password),
+        read_certificate(files.certificate),
+        [""] * PERSONAL_FIELDS,
+        can=files.can,
+        pin=pin,
+        tries=tries,
     )
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from backend_sync.demo.media import Operator
 from hardware.virtual import card_files
 from hardware.virtual.card_files import CardFiles, NotThisCard, Profile, make
+from hardware.virtual.esteid2018 import EstEid2018Chip
+from hardware.virtual.esteid2025 import EstEid2025Chip
 from hardware.virtual.ntag424 import Ntag424Chip
 from hardware.virtual.piv import PivChip
 from hardware.virtual.piv_key import CardFileError
@@ -22,8 +24,8 @@ from hardware.virtual.timing import MODELS, ChipTiming, KeyType
 from hardware.virtual.ultralight_aes import UltralightAes
 from tests.describing import describe, shared_uid_key
 from tests.issuing import IssuedCard
-from validator.families import FAMILIES
-from validator.profiles import ntag424, ultralight_aes
+from validator.families import OPERATOR_FAMILIES
+from validator.profiles import esteid2018, esteid2025, ntag424, ultralight_aes
 from validator.profiles.attempt import TOKEN_BYTES
 
 FIELDS = {
@@ -43,7 +45,10 @@ KINDS = {
     Profile.PKOC2: (PkocChip, "P-256"),
     Profile.NTAG424: (Ntag424Chip, "AES-128"),
     Profile.ULTRALIGHT_AES: (UltralightAes, "AES-128"),
+    Profile.ESTEID2018: (EstEid2018Chip, "P-384"),
+    Profile.ESTEID2025: (EstEid2025Chip, "P-384"),
 }
+ESTONIAN = (Profile.ESTEID2018, Profile.ESTEID2025)
 NEEDS = {
     Profile.PIV: ("key", "certificate"),
     Profile.PIV_SM: ("key", "certificate", "sm_key", "cvc"),
@@ -51,6 +56,8 @@ NEEDS = {
     Profile.PKOC2: ("key", "cvc"),
     Profile.NTAG424: ("uid", "card_key", "token"),
     Profile.ULTRALIGHT_AES: ("uid", "card_key", "token"),
+    Profile.ESTEID2018: ("key", "certificate"),
+    Profile.ESTEID2025: ("key", "certificate"),
 }
 MAY_HAVE = {
     Profile.PIV: {"password", "pin", "compress", "uid", "timing"},
@@ -59,15 +66,25 @@ MAY_HAVE = {
     Profile.PKOC2: {"password", "uid", "timing"},
     Profile.NTAG424: set(),
     Profile.ULTRALIGHT_AES: {"uid_key", "random_uid"},
+    Profile.ESTEID2018: {"password", "pin", "can", "uid"},
+    Profile.ESTEID2025: {"password", "pin", "can", "uid"},
 }
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> dict[Profile, CardFiles]:
+def described(
+    tmp_path_factory: pytest.TempPathFactory, issued: Callable[[KeyType], IssuedCard]
+) -> dict[Profile, CardFiles]:
     folder = tmp_path_factory.mktemp("cards")
     operator = Operator.create(folder / "operator", dt.datetime.now(dt.UTC))
     found = {}
+    key, certificate = folder / "estonian.key", folder / "estonian.pem"
+    key.write_bytes(issued(KeyType.P_384).key_pem)
+    certificate.write_bytes(issued(KeyType.P_384).pem)
     for profile in Profile:
+        if profile in ESTONIAN:
+            found[profile] = CardFiles(key=key, certificate=certificate)
+            continue
         options = describe(operator, profile.value, folder / profile.value).options
         known: dict[str, Any] = {}
         for option, value in options.items():
@@ -94,6 +111,7 @@ def everything(
         "pin": "123456",
         "compress": True,
         "random_uid": True,
+        "can": "123456",
         "timing": ChipTiming.of("jcop4-p71"),
     }
     for files in described.values():
@@ -102,7 +120,8 @@ def everything(
 
 
 def test_the_families_are_those_of_the_gate() -> None:
-    assert {profile.value for profile in Profile} == set(FAMILIES)
+    """The operator's own, and of the nations' those whose cards need no more than a key and a certificate."""
+    assert {profile.value for profile in Profile} == set(OPERATOR_FAMILIES) | {esteid2018.NAME, esteid2025.NAME}
 
 
 def test_the_layout_is_that_of_the_gate() -> None:
@@ -195,6 +214,35 @@ def test_a_pkoc_card_takes_no_other_curve(
     (tmp_path / "key").write_bytes(issued(KeyType.P_384).key_pem)
     with pytest.raises(CardFileError, match="make a P-256 key"):
         make(profile, replace(described[profile], key=tmp_path / "key"))
+
+
+@pytest.mark.parametrize("profile", ESTONIAN)
+def test_an_estonian_card_takes_no_other_curve(
+    described: dict[Profile, CardFiles],
+    issued: Callable[[KeyType], IssuedCard],
+    tmp_path: Path,
+    profile: Profile,
+) -> None:
+    (tmp_path / "key").write_bytes(issued(KeyType.P_256).key_pem)
+    with pytest.raises(CardFileError, match="make P-384"):
+        make(profile, replace(described[profile], key=tmp_path / "key"))
+
+
+@pytest.mark.parametrize("profile", ESTONIAN)
+@pytest.mark.parametrize("can", ["", "12345", "1234567", "12345x", "١٢٣٤٥٦"])
+def test_a_can_has_six_digits(described: dict[Profile, CardFiles], profile: Profile, can: str) -> None:
+    with pytest.raises(NotThisCard, match="a CAN has 6 digits"):
+        make(profile, replace(described[profile], can=can))
+
+
+@pytest.mark.parametrize("profile", ESTONIAN)
+def test_an_estonian_card_without_a_pin_is_one_whose_pin_is_blocked(
+    described: dict[Profile, CardFiles], profile: Profile
+) -> None:
+    for pin, tries in ((None, 0), ("4711", 3)):
+        card, _ = make(profile, replace(described[profile], pin=pin))
+        assert isinstance(card, EstEid2018Chip | EstEid2025Chip)
+        assert card.tries_left == tries
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,9 +15,10 @@ import pytest
 
 from backend_sync.demo.media import Operator
 from hardware.virtual import __main__ as command
+from hardware.virtual.card_files import Profile
 from tests.describing import Described, describe, shared_uid_key
 from tests.hardware.pcd import Pcd
-from validator.families import FAMILIES
+from validator.families import OPERATOR_FAMILIES
 from validator.profiles import ntag424, pkoc1, ultralight_aes
 
 ROOT = Path(__file__).parents[2]
@@ -102,10 +103,10 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Described]:
     """A card of each family, and its options."""
     folder = tmp_path_factory.mktemp("cards")
     operator = Operator.create(folder / "operator", dt.datetime.now(dt.UTC))
-    return {family: describe(operator, family, folder / family) for family in FAMILIES}
+    return {family: describe(operator, family, folder / family) for family in OPERATOR_FAMILIES}
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", list(OPERATOR_FAMILIES))
 async def test_a_gate_believes_the_card_that_was_described(operator: Operator, tmp_path: Path, family: str) -> None:
     card = describe(operator, family, tmp_path / "card")
     told, found = await presented_and_read(card, operator, "--json")
@@ -225,10 +226,21 @@ def test_a_wrong_command_line_ends_with_64(
         assert secret.upper() not in said.upper()
 
 
+@pytest.mark.parametrize("family", ["esteid2018", "esteid2025"])
+@pytest.mark.parametrize("options", [{"--air": "127.0.0.1:1"}, {"--vpcd": "127.0.0.1:2", "--can": "123456"}])
+def test_an_estonian_card_asks_for_its_number_on_the_air_alone(
+    line: CommandLine, family: str, options: dict[str, str]
+) -> None:
+    code, said = line.run(family, options)
+    assert code == os.EX_USAGE
+    assert "takes --can on the air, and none at its contacts" in said
+    assert "123456" not in said
+
+
 def test_a_family_that_nobody_made_ends_with_64(line: CommandLine) -> None:
     code, said = line.run("desfire", {})
     assert code == os.EX_USAGE
-    assert "'desfire' is not one of 'piv', 'piv-sm', 'pkoc1', 'pkoc2', 'ntag424', 'ultralight-aes'" in said
+    assert f"'desfire' is not one of {', '.join(repr(profile.value) for profile in Profile)}" in said
 
 
 @pytest.mark.parametrize(
