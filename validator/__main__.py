@@ -3,6 +3,8 @@
 import asyncio
 import math
 import os
+import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -15,20 +17,24 @@ from rich.table import Table
 from hardware.gate import Gate
 from hardware.medium import Reader, ReaderError
 from validator import config as gate_file
-from validator import operator_keys, personalise_command, readiness
+from validator import desk_proof, inspect_command, operator_keys, personalise_command, readiness, surface_command
 from validator.choice import Family, TagFamily
 from validator.clock import SystemClock
 from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
 from validator.config import CardsSection, ConfigError, GateConfig
+from validator.desk_file import load_desk
+from validator.desk_proof import NotProvedError
 from validator.families import FAMILIES, OPERATOR_KEYS, families
+from validator.holder_secrets import SecretRefused, holder_secrets
 from validator.issuers import IssuersError, load_issuers
 from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists.errors import ListError
 from validator.operator_keys import OperatorKeys
+from validator.person_key import IdentifierError
 from validator.profiles.attempt import CardKeysFailed
-from validator.reading import Desk, read_one
+from validator.reading import Desk, Reading, read_one
 from validator.rendering import entry_event, entry_line, moment, tap_event
 from validator.secret_files import SecretError
 from validator.service import clock_of, serve
@@ -56,8 +62,12 @@ DEFAULT_CONFIG = Path("/etc/pilet/gate.toml")
 
 EXITS: dict[type[Exception], int] = {
     **personalise_command.EXITS,
+    **surface_command.EXITS,
     ConfigError: os.EX_CONFIG,
     IssuersError: os.EX_NOINPUT,
+    SecretRefused: os.EX_USAGE,
+    IdentifierError: os.EX_DATAERR,
+    NotProvedError: os.EX_NOPERM,
     ListError: os.EX_DATAERR,
     JournalError: os.EX_IOERR,
     KnownCardsError: os.EX_IOERR,
@@ -146,29 +156,55 @@ def read(
     family: Annotated[
         list[str] | None, typer.Option("--family", help="Card family to try, in order; all by default.")
     ] = None,
+    can: Annotated[str | None, typer.Option("--can", help="Number on a national card's front; - asks for it.")] = None,
+    mrz: Annotated[str | None, typer.Option("--mrz", help="NUMBER,BIRTH,EXPIRY of a document; - asks for it.")] = None,
+    pin: Annotated[str | None, typer.Option("--pin", help="The holder's PIN1; - asks without showing it.")] = None,
     wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for a card.", callback=_some_time)] = 30.0,
+    desk: Annotated[
+        Path | None, typer.Option("--desk", help="The desk's file: print a signed proof, for `enrol link`, instead.")
+    ] = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Authenticate one card and print what it proves: any verdict ends with 0, what kept us from one does not."""
+    """Authenticate one card and print what it proves: any verdict ends with 0, what kept us from one does not.
+
+    With --desk, what it proves is shown on standard error, and a verdict that links nothing ends with 77.
+    """
     log_to_stderr(verbose=verbose)
+    if desk is not None and as_json:
+        raise typer.BadParameter("with --desk the signed proof is all that is printed: leave out --json")
+    speaker = None if desk is None else load_desk(desk)
+    told = holder_secrets(can, mrz, pin)
     authorities = load_issuers(trust)
     chosen = _families(family or list(FAMILIES))
-    secrets = card_keys(CardsSection(keys=None if keys is None else str(keys.absolute())), Path)
+    own_keys = card_keys(CardsSection(keys=None if keys is None else str(keys.absolute())), Path)
+    clock = SystemClock(0)
     cards = KnownCardStore.open(cache or default_cache(), authorities.store.version)
     try:
-        desk = Desk(authorities, chosen, secrets, cards)
-        found = asyncio.run(read_one(open_reader(reader), desk, SystemClock(0).now(), wait_s))
+        known = Desk(authorities, chosen, own_keys, cards, told)
+        found = asyncio.run(read_one(open_reader(reader), known, clock.now(), wait_s))
     finally:
+        told.wipe()
         cards.close()
-    if as_json:
+    if speaker is not None:
+        _show(found, Console(stderr=True))
+        try:
+            sys.stdout.write(desk_proof.signed_line(found, speaker, clock.now().wall_ms, secrets.token_bytes) + "\n")
+        finally:
+            for key in speaker.person_keys:
+                key.wipe()
+    elif as_json:
         print_json(found.to_dict())
-        return
+    else:
+        _show(found, Console())
+
+
+def _show(found: Reading, console: Console) -> None:
     table = Table(show_header=False)
     for name, value in found.to_dict().items():
         shown = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(name, shown)
-    Console().print(table)
+    console.print(table)
 
 
 @app.command()
@@ -336,6 +372,8 @@ def default_cache() -> Path:
 
 
 personalise_command.add_to(app, open_reader)
+inspect_command.add_to(app, open_reader, card_keys)
+surface_command.add_to(app, open_reader)
 
 
 if __name__ == "__main__":

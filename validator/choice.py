@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hardware.apdu import SHORT_LE_MAX, ApduError, CommandApdu, ResponseApdu, exchange
+from hardware.apdu import SHORT_LE_MAX, SW, ApduError, CommandApdu, ResponseApdu, exchange
 from hardware.medium import Target
 from hardware.type2 import TagAnswer, TagCommand
 from validator.dialogue import Profile
@@ -24,7 +24,7 @@ class Family:
 
     Attributes:
         name: As configured.
-        aid: Application identifier that is selected.
+        aid: Application identifier that is selected. Empty where the family has none: it selects for itself.
         authenticate: Makes the dialogue, from the answer to the selection on.
         hinted: Whether what anticollision found speaks for this family.
     """
@@ -70,7 +70,9 @@ def _by_apdus(families: Sequence[Family], target: Target, attempt: Attempt) -> G
     for family in sorted(families, key=lambda each: not each.hinted(target)):
         if family.aid in absent:
             continue
-        if selected is None or selected[0] != family.aid:
+        if not family.aid:
+            selected = b"", ResponseApdu(b"", SW.OK)
+        elif selected is None or selected[0] != family.aid:
             selected = family.aid, (yield from _select(family.aid))
         if not selected[1].ok:
             absent.add(family.aid)

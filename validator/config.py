@@ -24,10 +24,29 @@ _Hours = Annotated[float, msgspec.Meta(ge=0, le=24 * 366 * 10)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=60)]
 _Pin = Annotated[int, msgspec.Meta(ge=0, le=63)]
 
-FamilyName = Literal["piv-sm", "piv", "pkoc2", "pkoc1", "ntag424", "ultralight-aes"]
+FamilyName = Literal[
+    "piv-sm",
+    "piv",
+    "pkoc2",
+    "pkoc1",
+    "ntag424",
+    "ultralight-aes",
+    "mynumber-surface",
+    "jpki",
+    "esteid2018",
+    "esteid2025",
+    "dnie",
+    "emrtd",
+    "esteid3",
+]
 
-_FIRST: tuple[tuple[FamilyName, FamilyName], ...] = (("pkoc2", "pkoc1"), ("piv-sm", "piv"))
-"""Families of one application: the first of a pair is asked before the second."""
+_FIRST: tuple[tuple[FamilyName, FamilyName], ...] = (
+    ("pkoc2", "pkoc1"),
+    ("piv-sm", "piv"),
+    ("mynumber-surface", "jpki"),
+    ("dnie", "emrtd"),
+)
+"""Families of one card: the first of a pair, which proves more, is asked before the second."""
 
 _File = TypeVar("_File", bound=msgspec.Struct)
 
@@ -88,12 +107,12 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[policy]``: what this place asks of a card.
 
     Attributes:
-        least_assurance: Least rung of the ladder that opens the gate.
+        least_assurance: Least rung of the ladder that opens the gate; what anybody can copy never does.
         tap_limit_s: Longest time from presence to decision; past it the passenger is asked to present again.
         retention_days: Days that acknowledged taps stay in the journal.
     """
 
-    least_assurance: Literal["claimed", "shared_secret", "chip", "holder"] = "chip"
+    least_assurance: Literal["chip", "holder"] = "chip"
     tap_limit_s: _Seconds = 3.0
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=3660)] = 7
 

@@ -97,6 +97,11 @@ RULES: tuple[Rule, ...] = (
     Rule("trust-list-unusable", lambda f: _unusable(f.trust), Reason.TRUST_LIST_STALE),
     Rule("deny-list-unusable", lambda f: _unusable(f.deny), Reason.DENY_LIST_STALE),
     Rule(
+        "identity-card-that-only-claims",
+        lambda f: isinstance(f.who, Identity) and f.who.document is not None and f.who.assurance < f.least_assurance,
+        Reason.LINK_AT_DESK,
+    ),
+    Rule(
         "assurance-too-low",
         lambda f: isinstance(f.who, Identity) and f.who.assurance < f.least_assurance,
         Reason.ASSURANCE_TOO_LOW,

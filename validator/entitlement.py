@@ -10,7 +10,7 @@ from the wall clock otherwise, and where neither can tell, nobody is refused for
 
 from collections.abc import Sequence
 
-from validator.model import ClockConfidence, Entitlement, Instant, Product, ProductKind, Reason, Use
+from validator.model import ClockConfidence, DocumentType, Entitlement, Instant, Product, ProductKind, Reason, Use
 
 #: What to say when nothing fits, the most helpful first: what waiting mends, then what a purchase mends, then what
 #: another place or day mends; an old product that has ended says least.
@@ -20,18 +20,28 @@ HELPFULNESS: tuple[Reason, ...] = (
     Reason.BALANCE_TOO_LOW,
     Reason.RIDES_USED_UP,
     Reason.NOT_VALID_HERE,
+    Reason.RESIDENTS_ONLY,
     Reason.TICKET_NOT_YET_VALID,
     Reason.TICKET_EXPIRED,
     Reason.NO_TICKET,
 )
 
 
+RESIDENTS = frozenset({DocumentType.CITIZEN, DocumentType.EU_CITIZEN, DocumentType.RESIDENT})
+"""Whose documents show that they live in the country. An e-resident's shows that its holder does not."""
+
 RECOVERY_MS = 60_000
 """How long after a tap that was torn away before the signal the passenger may present the card again for nothing."""
 
 
 def assess(
-    products: Sequence[Product], uses: Sequence[Use], horizon_seq: int, place: str, at: Instant
+    products: Sequence[Product],
+    uses: Sequence[Use],
+    horizon_seq: int,
+    place: str,
+    at: Instant,
+    *,
+    document: DocumentType | None = None,
 ) -> Entitlement | Reason:
     """Find what pays for a ride.
 
@@ -47,6 +57,7 @@ def assess(
         horizon_seq: Sequence number of this device up to which the list's rides and balances are already reduced.
         place: Where.
         at: When.
+        document: What the identity card that was tapped says of its holder's standing; None for other cards.
 
     Returns:
         The entitlement, or the most helpful reason why there is none (`HELPFULNESS`).
@@ -55,7 +66,11 @@ def assess(
     if again is not None:
         return again
     unsynced = [use for use in uses if use.seq > horizon_seq]
-    judged = [_fits(product, unsynced, place, at) for product in sorted(products, key=_preference)]
+    abroad = document is not None and document not in RESIDENTS
+    judged = [
+        Reason.RESIDENTS_ONLY if abroad and product.residents_only else _fits(product, unsynced, place, at)
+        for product in sorted(products, key=_preference)
+    ]
     fitting = [found for found in judged if isinstance(found, Entitlement)]
     if fitting:
         # Among equals the first one stays: a certain right comes before one that only a better clock could confirm.

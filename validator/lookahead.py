@@ -66,7 +66,9 @@ class TapLookAhead:
     def _look_up(self, shown: Shown) -> _Found:
         if self._lists.trust is None:
             return _Found(Reason.TRUST_LIST_STALE)
-        vouched = vouching.vouch(shown, vouching.Authorities(self._lists.trust, self._lists.enrolled), self._at)
+        vouched = vouching.vouch(
+            shown, vouching.Authorities(self._lists.trust, self._lists.enrolled, self._lists.enrolled_under), self._at
+        )
         if isinstance(vouched, Reason):
             return _Found(vouched)
         try:

@@ -40,6 +40,7 @@ class Reason(IntEnum):
     ASSURANCE_TOO_LOW = 26
     NOT_ENROLLED = 27  # a bare key that no enrolment vouches for
     KEY_NOT_HERE = 28  # the operator key that this card answers to is not on this gate
+    DATA_TAMPERED = 29  # what the card holds is not what its issuer signed
 
     REVOKED = 30
     TRUST_LIST_STALE = 31
@@ -54,6 +55,16 @@ class Reason(IntEnum):
     BALANCE_TOO_LOW = 45
     NOT_VALID_HERE = 46
     PASS_BACK = 47
+    RESIDENTS_ONLY = 48  # a concession for residents, and the card is an e-resident's
+
+    CAN_NEEDED = 60  # the card says nothing before it is shown the number that is printed on it
+    WRONG_CAN = 61
+    PIN_NEEDED = 62
+    WRONG_PIN = 63
+    PIN_BLOCKED = 64
+    PIN_NOT_SET = 65  # the PIN is still the one that the card was sent with
+    PIN_AT_RISK = 66  # so few tries are left that none is spent here
+    LINK_AT_DESK = 67  # a national identity card that can only claim: link it to a fast credential at a desk
 
 
 @unique
@@ -96,6 +107,27 @@ class Instant:
 
 
 @unique
+class Scheme(StrEnum):
+    """Who issues a national identity card, and by which rules its certificates are judged."""
+
+    ESTONIA = "ee"
+    JAPAN = "jp"
+    SPAIN = "es"
+
+
+@unique
+class DocumentType(StrEnum):
+    """What a national identity card says of its holder's standing, as far as its certificate tells."""
+
+    CITIZEN = "citizen"
+    EU_CITIZEN = "eu-citizen"
+    RESIDENT = "resident"
+    E_RESIDENT = "e-resident"
+    DIPLOMAT = "diplomat"
+    UNKNOWN = "unknown"
+
+
+@unique
 class KeyAlgorithm(StrEnum):
     """Keys that a card authentication certificate may carry (SP 800-78-5, table 10)."""
 
@@ -128,6 +160,14 @@ class KnownCard:
     trust_version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """When what vouches for a card holds, where there is no verdict to keep: seconds since 1970 UTC, both inclusive."""
+
+    not_before: int
+    not_after: int
+
+
 #: Finds a known card by its cache key; None where it was never seen.
 KnownCards = Callable[[bytes], KnownCard | None]
 
@@ -143,6 +183,7 @@ class Identity:
         known: The verdict to keep, or that was kept (`cached`); None where the family has nothing to keep.
         cached: Whether a kept verdict was used.
         early: The certificate seems not yet valid, and the clock is not synchronised, so this is not held against it.
+        document: What a national identity card says of its holder's standing; None for other cards.
     """
 
     credential_id: bytes
@@ -151,6 +192,7 @@ class Identity:
     known: KnownCard | None
     cached: bool
     early: bool = False
+    document: DocumentType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +228,8 @@ class Product:
         fare: Minor units that one ride costs (stored value), else 0.
         pass_back_s: Seconds within which a second ride at the same place is refused; 0 allows group boarding.
         places: Places where it is valid; empty means everywhere.
+        residents_only: A concession: an identity card that is tapped for it has to be a resident's. Other cards were
+            asked when it was sold.
     """
 
     product_id: int
@@ -198,6 +242,7 @@ class Product:
     fare: int = 0
     pass_back_s: int = 0
     places: frozenset[str] = frozenset()
+    residents_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

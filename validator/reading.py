@@ -3,28 +3,31 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hardware import opacity
-from hardware.medium import Medium, Reader, ReaderError, SeveralMedia
+from hardware.medium import Medium, Reader, ReaderError, SeveralMedia, Technology
 from validator import choice, trust, vouching
 from validator.choice import Family, TagFamily
 from validator.dialogue import Traffic, drive
 from validator.known_cards import KnownCardStore
-from validator.model import Identity, Instant, KeyAlgorithm, Reason, Refusal
-from validator.profiles.attempt import Attempt, CardKeys
+from validator.model import Assurance, Identity, Instant, KeyAlgorithm, Reason, Refusal
+from validator.profiles.attempt import Attempt, CardKeys, Secrets
 from validator.profiles.errors import ProfileError
-from validator.proof import Agreed, CardProof, Mutual, Signed
+from validator.proof import Agreed, CardProof, CardToken, Confirmed, Mutual, Recovered, Shown, Signed, Unproved
 from validator.vouching import Authorities
 
 AUTHENTIC = "authentic"
+CLAIMED = "claimed"
+"""The data are an issuer's, and nothing proves that this is the card they were issued on."""
 LANE = "validator-read"
 """Stands for the gate in the challenge; a signature made here opens no gate."""
-DIALOGUE_LIMIT_S = 30.0
-"""An RSA card takes a second or two; a card that keeps asking for time is given up on."""
+DIALOGUE_LIMIT_S = 50.0
+"""An RSA card takes a second or two, and a card that was shown many wrong CANs lets each further one wait half a
+minute; a card that keeps asking for time is given up on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,15 @@ class Reading:
         profile: Card family, or None where none was recognised.
         assurance: Rung of the ladder that was reached, or None.
         credential_id: In hexadecimal, or None.
-        verdict: ``authentic``, or the name of the `Reason` why not.
+        verdict: ``authentic``, ``claimed``, or the name of the `Reason` why not.
         key: Algorithm of the card's key, or None.
         cached: Whether the certificate had been judged before.
         traffic: APDUs and octets.
         total_ms: From presence to verdict.
         card_ms: Of that, waiting for the card.
+        document: What a national identity card says of its holder's standing, or None.
+        who: What is believed of the card, or why nothing is.
+        shown: What it was judged by, or None; may name a person, and is in no ``repr``.
     """
 
     profile: str | None
@@ -52,6 +58,9 @@ class Reading:
     traffic: Traffic
     total_ms: float
     card_ms: float
+    document: str | None
+    who: Identity | Refusal
+    shown: Shown | None = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -60,6 +69,7 @@ class Reading:
             "assurance": self.assurance,
             "credential_id": self.credential_id,
             "verdict": self.verdict,
+            "document": self.document,
             "key": self.key,
             "cached": self.cached,
             "apdus": self.traffic.apdus,
@@ -82,12 +92,16 @@ class Desk:
         families: Card families, in the order in which they are tried.
         keys: Keys of the families that have no public key.
         cards: Certificates judged before; a new one is added.
+        secrets: What the holder told; wiped by whoever asked for it.
+        denied: Whether a credential is refused although authentic.
     """
 
     authorities: Authorities
     families: Sequence[Family | TagFamily]
     keys: CardKeys
     cards: KnownCardStore
+    secrets: Secrets = field(default_factory=Secrets)
+    denied: Callable[[bytes], bool] = lambda _credential_id: False
 
 
 async def read_one(reader: Reader, desk: Desk, at: Instant, wait_s: float) -> Reading:
@@ -96,7 +110,7 @@ async def read_one(reader: Reader, desk: Desk, at: Instant, wait_s: float) -> Re
     Args:
         reader: Not yet open; closed again here.
         desk: What is known of cards.
-        at: Now; no deny list is consulted.
+        at: Now.
         wait_s: Longest time to wait for a card; its dialogue has a limit of its own.
 
     Raises:
@@ -132,13 +146,15 @@ async def _read(medium: Medium, desk: Desk, at: Instant) -> Reading:
         known=desk.cards.find,
         begin=lambda _shown: None,
         keys=desk.keys,
+        contactless=target.technology is not Technology.CONTACT,
+        secrets=desk.secrets,
     )
     proof: CardProof | None = None
     who: Identity | Refusal
     try:
         profile = choice.authenticate(desk.families, target, attempt)
         proof = await medium.converse(lambda transceive: drive(profile, transceive, traffic))
-        who = trust.judge(proof, vouching.vouch(proof.shown, desk.authorities, at), _nobody, at)
+        who = trust.judge(proof, vouching.vouch(proof.shown, desk.authorities, at), desk.denied, at)
     except ProfileError as error:
         who = Refusal(error.reason, error.family)
     except SeveralMedia:
@@ -147,31 +163,35 @@ async def _read(medium: Medium, desk: Desk, at: Instant) -> Reading:
     if proof is not None:
         desk.cards.learn(proof, who)
     believed = isinstance(who, Identity) and not who.early
+    proved = isinstance(who, Identity) and who.assurance >= Assurance.CHIP
     return Reading(
         profile=who.profile,
         assurance=who.assurance.name if isinstance(who, Identity) and believed else None,
         credential_id=None if who.credential_id is None else who.credential_id.hex(),
-        verdict=AUTHENTIC if believed else _reason(who).name,
+        verdict=(AUTHENTIC if proved else CLAIMED) if believed else _reason(who).name,
         key=None if proof is None else _key(proof),
         cached=proof is not None and proof.cached,
         traffic=traffic,
         total_ms=total_s * 1000,
         card_ms=medium.card_s * 1000,
+        document=who.document.value if isinstance(who, Identity) and who.document is not None else None,
+        who=who,
+        shown=None if proof is None else proof.shown,
     )
 
 
-def _key(proof: CardProof) -> str:
+def _key(proof: CardProof) -> str | None:
     match proof.evidence:
         case Signed():
             return proof.evidence.algorithm.value
         case Agreed():
             return (KeyAlgorithm.P256 if proof.evidence.suite == opacity.CS2.identifier else KeyAlgorithm.P384).value
         case Mutual():
-            return "AES-128"
-
-
-def _nobody(_credential_id: bytes) -> bool:
-    return False
+            return "AES-128" if isinstance(proof.shown, CardToken) else None
+        case Recovered():
+            return f"RSA-{8 * len(proof.evidence.signature)}"
+        case Confirmed() | Unproved():
+            return None
 
 
 def _reason(who: Identity | Refusal) -> Reason:

@@ -27,7 +27,7 @@ from validator.lookahead import TapLookAhead
 from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
 from validator.presentation import Examiner, Presented, Stopwatch, Verdict
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
-from validator.proof import BareKey, CardProof
+from validator.proof import BareKey, CardProof, EnrolledUnder
 from validator.supervision import Progress
 
 log = structlog.get_logger()
@@ -210,7 +210,7 @@ class Station:
         self.progress.moved(JOURNAL, time.monotonic())
         try:
             recorded = await self.journal.settle(
-                seen.who.credential_id, lambda uses: self._decide(seen, tapping.moment(), uses)
+                _named(seen.who), lambda uses: self._decide(seen, tapping.moment(), uses)
             )
         finally:
             # A journal that fails is a fault for the lamp; only one that hangs starves the watchdog.
@@ -248,10 +248,11 @@ class Station:
             epoch, seq = lists.horizon(self.journal.device)
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
             horizon = seq if epoch == self.journal.epoch and seq <= self.journal.head else 0
-            right = entitlement.assess(moment.ahead.products(who.credential_id), uses, horizon, self.where.place, at)
+            products = moment.ahead.products(who.credential_id)
+            right = entitlement.assess(products, uses, horizon, self.where.place, at, document=who.document)
         grace_s = self.where.grace_s
         trust = lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST])
-        if seen.proof is not None and isinstance(seen.proof.shown, BareKey):
+        if seen.proof is not None and isinstance(seen.proof.shown, BareKey | EnrolledUnder):
             # Enrolments vouch for such a card, as issuers do for others.
             trust = max(trust, lists.freshness(ListKind.ENROLLED, at, grace_s[ListKind.TRUST]))
         verdict = decision.decide(
@@ -273,7 +274,7 @@ class Station:
             reason=verdict.reason,
             graced=verdict.graced,
             versions=lists.versions,
-            credential_id=who.credential_id,
+            credential_id=_named(who),
             profile=who.profile,
             assurance=who.assurance if isinstance(who, Identity) else None,
             cached=isinstance(who, Identity) and who.cached,
@@ -335,11 +336,19 @@ class _Tapping:
                 known=station.cards.find,
                 begin=moment.ahead.begin,
                 keys=station.keys,
+                contactless=target.technology is not Technology.CONTACT,
             ),
         )
 
     def _judge(self, proof: CardProof) -> Identity | Refusal:
         return self.moment().ahead.judge(proof)
+
+
+def _named(who: Identity | Refusal) -> bytes | None:
+    """The credential that a tap is recorded under: what only claims one gets nothing recorded against it."""
+    if isinstance(who, Identity) and who.assurance < Assurance.CHIP:
+        return None
+    return who.credential_id
 
 
 def _signal(tap: Tap) -> Signal:

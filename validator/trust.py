@@ -4,7 +4,8 @@ The order is fixed, so that each reason says something true about the key that i
 
 1. what was shown can be read, its key and its signature are of a kind that we accept (`UNSUPPORTED_KEY`);
 2. its key answered our challenge (`WRONG_SIGNATURE`): whoever copied a certificate ends here, and nothing that follows
-   can be pinned on a credential by somebody who does not hold its key. A refusal up to here names no credential;
+   can be pinned on a credential by somebody who does not hold its key. A refusal up to here names no credential, nor
+   does one of a card that proved less than that its chip is genuine;
 3. somebody vouches for it: a trusted issuer (`UNTRUSTED_ISSUER`), for this purpose (`WRONG_KEY_USAGE`), or an enrolment
    (`NOT_ENROLLED`). A secret key that only the operator's cards have vouches for itself;
 4. it is not on the deny list (`REVOKED`);
@@ -20,12 +21,34 @@ from collections.abc import Callable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from validator import key_agreement
+from validator import active_authentication, dnie_component, key_agreement
 from validator.certificates import HOSTILE
-from validator.model import ClockConfidence, Identity, Instant, KeyAlgorithm, KnownCard, Reason, Refusal
-from validator.proof import Agreed, CardProof, Evidence, Mutual, Signed
+from validator.model import (
+    Assurance,
+    ClockConfidence,
+    Identity,
+    Instant,
+    KeyAlgorithm,
+    KnownCard,
+    Reason,
+    Refusal,
+    Validity,
+)
+from validator.proof import (
+    Agreed,
+    CardProof,
+    CardToken,
+    Confirmed,
+    IdCertificate,
+    Mutual,
+    Recovered,
+    Shown,
+    Signed,
+    TravelDocument,
+    Unproved,
+)
 from validator.vouching import Vouched
 
 _CHALLENGE_HASH: dict[KeyAlgorithm, type[hashes.HashAlgorithm]] = {
@@ -54,49 +77,95 @@ def judge(
     """
     if isinstance(vouched, Reason):
         return Refusal(vouched, proof.profile)
-    if not _key_is_here(proof.evidence, vouched):
+    proved = _proved(proof, vouched)
+    if proved is None:
         return Refusal(Reason.WRONG_SIGNATURE, proof.profile)
+    # Who only claims a credential gets nothing recorded against it.
+    named = vouched.credential_id if proved >= Assurance.CHIP else None
     if isinstance(vouched.verdict, Reason):
-        return Refusal(vouched.verdict, proof.profile, vouched.credential_id)
-    return _judge_standing(proof, vouched, vouched.verdict, denied, at)
-
-
-def _judge_standing(
-    proof: CardProof, vouched: Vouched, known: KnownCard | None, denied: Callable[[bytes], bool], at: Instant
-) -> Identity | Refusal:
-    """Steps 4 and 5: what may change from one tap to the next."""
-    credential = vouched.credential_id
-    if denied(credential):
-        return Refusal(Reason.REVOKED, proof.profile, credential)
-    if known is not None and at.wall_s > known.not_after:
-        return Refusal(Reason.CERTIFICATE_EXPIRED, proof.profile, credential)
-    early = known is not None and at.wall_s < known.not_before
-    if early and at.confidence is ClockConfidence.NTP:
-        return Refusal(Reason.CERTIFICATE_NOT_YET_VALID, proof.profile, credential)
+        return Refusal(vouched.verdict, proof.profile, named)
+    dates = vouched.verdict
+    refused = _standing(dates, vouched.credential_id, denied, at)
+    if refused is not None:
+        return Refusal(refused, proof.profile, named)
     return Identity(
-        credential_id=credential,
+        credential_id=vouched.credential_id,
         profile=proof.profile,
-        assurance=proof.assurance,
-        known=known,
+        assurance=min(proved, proof.assurance),
+        known=dates if isinstance(dates, KnownCard) else None,
         cached=proof.cached,
-        early=early,
+        early=dates is not None and at.wall_s < dates.not_before,
+        document=vouched.document,
     )
 
 
-def _key_is_here(evidence: Evidence, vouched: Vouched) -> bool:
-    """Step 2: whether the key that is vouched for answered, in the way that its kind calls for and no other."""
+def _standing(
+    dates: KnownCard | Validity | None, credential: bytes, denied: Callable[[bytes], bool], at: Instant
+) -> Reason | None:
+    """Steps 4 and 5: what may change from one tap to the next."""
+    if denied(credential):
+        return Reason.REVOKED
+    if dates is not None and at.wall_s > dates.not_after:
+        return Reason.CERTIFICATE_EXPIRED
+    if dates is not None and at.wall_s < dates.not_before and at.confidence is ClockConfidence.NTP:
+        return Reason.CERTIFICATE_NOT_YET_VALID
+    return None
+
+
+def _proved(proof: CardProof, vouched: Vouched) -> Assurance | None:
+    """Step 2: what the evidence is worth for what was shown; None where it does not hold, or is of another kind."""
+    evidence, shown = proof.evidence, proof.shown
     match evidence:
         case Signed():
-            return _signed(evidence, vouched)
+            return _by_signature(evidence, shown, vouched)
         case Agreed():
-            return isinstance(vouched.key, ec.EllipticCurvePublicKey) and key_agreement.confirms(evidence, vouched.key)
+            key = vouched.key
+            agreed = isinstance(key, ec.EllipticCurvePublicKey) and key_agreement.confirms(evidence, key)
+            return Assurance.CHIP if agreed else None
+        case Recovered():
+            recovered = isinstance(vouched.key, rsa.RSAPublicKey) and dnie_component.answered(vouched.key, evidence)
+            return Assurance.CHIP if recovered else None
+        case Confirmed():
+            # The key that the country signed is in the files, or there would be no `vouched`.
+            confirmed = isinstance(shown, TravelDocument) and shown.chip_key is not None and _equal(evidence)
+            return Assurance.CHIP if confirmed else None
         case Mutual():
-            # Two empty strings are equal as well: nobody may pass by showing nothing.
-            return (
-                vouched.key is None
-                and len(evidence.expected) > 0
-                and hmac.compare_digest(evidence.expected, evidence.received)
-            )
+            return _shared(shown) if _equal(evidence) else None
+        case Unproved():
+            return Assurance.CLAIMED if isinstance(shown, IdCertificate) else None
+
+
+def _by_signature(evidence: Signed, shown: Shown, vouched: Vouched) -> Assurance | None:
+    if isinstance(shown, TravelDocument):
+        return _active(shown, evidence)
+    if not _signed(evidence, vouched):
+        return None
+    # The keys of national identity cards sign only after the holder's PIN (each scheme's access rules).
+    return Assurance.HOLDER if isinstance(shown, IdCertificate) else Assurance.CHIP
+
+
+def _shared(shown: Shown) -> Assurance | None:
+    """What it is worth that card and reader hold the same secret."""
+    match shown:
+        case CardToken():
+            return Assurance.CHIP  # a key of this card alone
+        case IdCertificate() | TravelDocument():
+            return Assurance.SHARED_SECRET  # the number that is printed on it, whatever keys are in its files
+        case _:
+            return None
+
+
+def _active(shown: TravelDocument, evidence: Signed) -> Assurance | None:
+    """Active Authentication (Doc 9303-11 §6.1)."""
+    if shown.chip_key is None:
+        return None
+    confirmed = active_authentication.confirms(shown.chip_key, evidence.challenge, evidence.signature)
+    return Assurance.CHIP if confirmed else None
+
+
+def _equal(evidence: Mutual | Confirmed) -> bool:
+    # Two empty strings are equal as well: nobody may pass by showing nothing.
+    return len(evidence.expected) > 0 and hmac.compare_digest(evidence.expected, evidence.received)
 
 
 def _signed(evidence: Signed, vouched: Vouched) -> bool:

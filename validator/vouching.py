@@ -5,12 +5,13 @@ Nothing here depends on the card's answer to our challenge, so that it is found 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from validator import piv_cvc, pkoc_cvc
+from validator import dnie_component, estonian_certificate, passive_authentication, piv_cvc, pkoc_cvc
 from validator.certificates import (
     HOSTILE,
     CardKey,
@@ -25,10 +26,24 @@ from validator.certificates import (
     spki_of,
     token_id,
 )
-from validator.model import NEVER, Instant, KeyAlgorithm, KnownCard, Reason
-from validator.proof import BareKey, CardToken, Certificate, PivCvc, PkocCvc, Shown
-from validator.trust_store import TrustStore, UntrustedIssuerError, WrongKeyUsageError
+from validator.chains import ChainFinder, UntrustedIssuerError, WrongKeyUsageError
+from validator.country_signers import CountrySigners
+from validator.model import NEVER, DocumentType, Instant, KeyAlgorithm, KnownCard, Reason, Scheme, Validity
+from validator.proof import (
+    BareKey,
+    CardToken,
+    Certificate,
+    DnieComponent,
+    EnrolledUnder,
+    IdCertificate,
+    PivCvc,
+    PkocCvc,
+    Shown,
+    TravelDocument,
+)
+from validator.trust_store import TrustStore
 
+_TRAVEL_DOCUMENT = "emrtd"
 _SIGNATURE_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 """Hashes that a certificate may be signed with (SP 800-78-5, table 3); SHA-1 is not among them."""
 
@@ -42,12 +57,14 @@ class Vouched:
         algorithm: What it is; None without a public key.
         credential_id: Names it.
         verdict: What vouches for it, or the one reason why nothing does; None where the secret key itself does.
+        document: What a national identity card says of its holder's standing; None for other cards.
     """
 
     key: CardKey | None
     algorithm: KeyAlgorithm | None
     credential_id: bytes
-    verdict: KnownCard | Reason | None
+    verdict: KnownCard | Validity | Reason | None
+    document: DocumentType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +74,12 @@ class Authorities:
     Attributes:
         store: Issuers in force.
         enrolled: Returns the public key that was enrolled under a credential id, SubjectPublicKeyInfo in DER, or None.
+        enrolled_under: The same, for a name that a card says freely of itself (`certificates.token_id`).
     """
 
     store: TrustStore
     enrolled: Callable[[bytes], bytes | None]
+    enrolled_under: Callable[[bytes], bytes | None] = lambda _name: None
 
 
 def vouch(shown: Shown, authorities: Authorities, at: Instant) -> Vouched | Reason:
@@ -89,18 +108,35 @@ def vouch(shown: Shown, authorities: Authorities, at: Instant) -> Vouched | Reas
 def _vouched(shown: Shown, authorities: Authorities, at: Instant) -> Vouched | Reason:
     match shown:
         case KnownCard():
-            return _recognised(shown, authorities.store)
+            found: Vouched | Reason = _recognised(shown, authorities.store)
         case Certificate():
-            return _searched(shown.der, authorities.store, at)
+            found = _searched(shown.der, authorities.store.cards, authorities.store.version, at)
         case PkocCvc():
-            return _issued_pkoc(shown.octets, authorities.store)
+            found = _issued_pkoc(shown.octets, authorities.store)
         case PivCvc():
-            return _issued_piv(shown.octets, authorities.store)
+            found = _issued_piv(shown.octets, authorities.store)
         case BareKey():
-            return _enrolled(shown.spki, authorities)
+            found = _enrolled(shown.spki, authorities)
         case CardToken():
             credential = card_credential_id(token_id(shown.family, shown.octets), shown.uid)
-            return Vouched(None, None, credential, None)
+            found = Vouched(None, None, credential, None)
+        case _:
+            found = _vouched_nationally(shown, authorities, at)
+    return found
+
+
+def _vouched_nationally(
+    shown: IdCertificate | EnrolledUnder | DnieComponent | TravelDocument, authorities: Authorities, at: Instant
+) -> Vouched | Reason:
+    match shown:
+        case IdCertificate():
+            return _identified(shown, authorities.store, at)
+        case EnrolledUnder():
+            return _enrolled_under(shown, authorities)
+        case DnieComponent():
+            return _component(shown, authorities.store)
+        case TravelDocument():
+            return _signed_by_a_country(shown, authorities.store, at)
 
 
 def _recognised(known: KnownCard, store: TrustStore) -> Vouched | Reason:
@@ -112,13 +148,52 @@ def _recognised(known: KnownCard, store: TrustStore) -> Vouched | Reason:
         return Reason.UNSUPPORTED_KEY
 
 
-def _searched(der: bytes, store: TrustStore, at: Instant) -> Vouched:
+def _identified(shown: IdCertificate, store: TrustStore, at: Instant) -> Vouched | Reason:
+    issuers = store.national(shown.scheme)
+    if issuers is None:
+        return Reason.UNTRUSTED_ISSUER
+    return replace(_searched(shown.der, issuers, store.version, at), document=_document(shown))
+
+
+def _component(shown: DnieComponent, store: TrustStore) -> Vouched | Reason:
+    key = dnie_component.chip_key(shown.certificate)
+    found = dnie_component.judge(shown, store.component_roots)
+    verdict = found if isinstance(found, Reason) else Validity(found.not_before, found.not_after)
+    return Vouched(key, None, credential_id(spki_of(key)), verdict, DocumentType.CITIZEN)
+
+
+@lru_cache(maxsize=2)
+def _country_signers(anchors: tuple[x509.Certificate, ...]) -> CountrySigners:
+    """Sort a list's authorities once; there are hundreds of them."""
+    return CountrySigners(anchors)
+
+
+def _signed_by_a_country(shown: TravelDocument, store: TrustStore, at: Instant) -> Vouched | Reason:
+    found = passive_authentication.examine(shown, _country_signers(store.travel_anchors), at.wall_s)
+    if isinstance(found, Reason):
+        return found
+    # Without a key of the chip's there is only what was read: it names a document, and anybody could have copied it.
+    named = credential_id(found.chip_key or token_id(_TRAVEL_DOCUMENT, shown.security_object))
+    return Vouched(None, None, named, Validity(found.not_before, found.not_after), DocumentType.UNKNOWN)
+
+
+def _document(shown: IdCertificate) -> DocumentType:
+    match shown.scheme:
+        case Scheme.ESTONIA:
+            return estonian_certificate.holder_of(load_certificate(shown.der)).document_type
+        case Scheme.JAPAN:
+            return DocumentType.RESIDENT  # for whoever is entered in a municipality's register, of any nationality
+        case Scheme.SPAIN:
+            return DocumentType.CITIZEN
+
+
+def _searched(der: bytes, issuers: ChainFinder, trust_version: int, at: Instant) -> Vouched:
     certificate, key, algorithm = _read(der)
     spki = spki_of(key)
     credential = credential_id(spki)
     verdict: KnownCard | Reason
     try:
-        chain = store.chain(certificate, at.wall_s)
+        chain = issuers.chain(certificate, at.wall_s)
     except UntrustedIssuerError:
         verdict = Reason.UNTRUSTED_ISSUER
     except WrongKeyUsageError:
@@ -133,7 +208,7 @@ def _searched(der: bytes, store: TrustStore, at: Instant) -> Vouched:
             not_before=chain.not_before,
             not_after=chain.not_after,
             issuer_id=chain.issuer_id,
-            trust_version=store.version,
+            trust_version=trust_version,
         )
     return Vouched(key, algorithm, credential, verdict)
 
@@ -191,4 +266,14 @@ def _enrolled(presented: bytes, authorities: Authorities) -> Vouched:
     verdict: KnownCard | Reason = Reason.NOT_ENROLLED
     if enrolled is not None:
         verdict = KnownCard(credential, algorithm, enrolled, 0, NEVER, b"", authorities.store.version)
+    return Vouched(key, algorithm, credential, verdict)
+
+
+def _enrolled_under(shown: EnrolledUnder, authorities: Authorities) -> Vouched | Reason:
+    enrolled = authorities.enrolled_under(token_id(shown.family, shown.identifier))
+    if enrolled is None:
+        return Reason.NOT_ENROLLED
+    key, credential = load_key(enrolled), credential_id(enrolled)
+    algorithm = key_algorithm(key)
+    verdict = KnownCard(credential, algorithm, enrolled, 0, NEVER, b"", authorities.store.version)
     return Vouched(key, algorithm, credential, verdict)

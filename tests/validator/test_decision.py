@@ -11,6 +11,7 @@ from validator.decision import RULES, UNEXPECTED, Facts, decide
 from validator.model import (
     Assurance,
     Decision,
+    DocumentType,
     Entitlement,
     Freshness,
     Identity,
@@ -50,6 +51,11 @@ CASES: list[tuple[str, Facts, Decision]] = [
     ("trust-list-unusable", NO_LISTS, denied(Reason.TRUST_LIST_STALE)),
     ("deny-list-unusable", replace(GOOD, deny=Freshness.STALE), denied(Reason.DENY_LIST_STALE)),
     ("deny-list-unusable", replace(GOOD, deny=Freshness.MISSING), denied(Reason.DENY_LIST_STALE)),
+    (
+        "identity-card-that-only-claims",
+        replace(GOOD, who=replace(CARD, assurance=Assurance.CLAIMED, document=DocumentType.CITIZEN)),
+        denied(Reason.LINK_AT_DESK),
+    ),
     ("assurance-too-low", replace(GOOD, least_assurance=Assurance.HOLDER), denied(Reason.ASSURANCE_TOO_LOW)),
     ("ticket-list-unusable", replace(GOOD, tickets=Freshness.STALE), denied(Reason.TICKET_LIST_STALE)),
     (

@@ -166,18 +166,30 @@ class TestDamage:
         ("statement", "make", "why"),
         [
             (
-                "UPDATE enrolled SET spki = ? WHERE credential_id = ?",
+                "UPDATE enrolled SET spki = ? WHERE id = ?",
                 lambda: (enrolled_spkis()[9], enrolled_one()[0]),
                 "hash",
             ),
-            ("INSERT INTO enrolled VALUES (?, ?)", lambda: (SOMEBODY, enrolled_spkis()[9]), "hash"),
-            ("INSERT INTO enrolled VALUES (?, ?)", lambda: (credential_id(b"key"), b"key"), "not a public key"),
-            ("INSERT INTO enrolled VALUES (?, ?)", lambda: (b"", b""), "greater"),
+            ("INSERT INTO enrolled VALUES (?, ?, 0)", lambda: (SOMEBODY, enrolled_spkis()[9]), "hash"),
+            ("INSERT INTO enrolled VALUES (?, ?, 0)", lambda: (credential_id(b"key"), b"key"), "not a public key"),
+            ("INSERT INTO enrolled VALUES (?, ?, 0)", lambda: (b"", b""), "no id"),
+            ("INSERT INTO enrolled VALUES (?, ?, 1)", lambda: (SOMEBODY, b"key"), "not a public key"),
+            ("INSERT INTO enrolled VALUES (?, ?, 2)", lambda: (SOMEBODY, enrolled_spkis()[9]), "neither"),
             ("CREATE INDEX more ON enrolled (spki)", tuple, "schema"),
             ("CREATE TRIGGER t AFTER INSERT ON enrolled BEGIN SELECT 1; END", tuple, "schema"),
             ("DROP TABLE enrolled", tuple, "schema"),
         ],
-        ids=["another's key", "an id of nothing", "no key", "no id", "an index", "a trigger", "no table"],
+        ids=[
+            "another's key",
+            "an id of nothing",
+            "no key",
+            "no id",
+            "no named key",
+            "no kind",
+            "an index",
+            "a trigger",
+            "no table",
+        ],
     )
     def test_what_nobody_enrolled_does_not_pass_the_check(
         self, listed: Path, statement: str, make: Callable[[], tuple[object, ...]], why: str
@@ -240,7 +252,7 @@ class TestDamage:
         assert load(tmp_path / "lists", KEYS, "north").manifests == {}
 
     def test_a_list_that_its_publisher_made_up_is_not_installed(self, tmp_path: Path, listed: Path) -> None:
-        spoilt(listed, "INSERT INTO enrolled VALUES (?, ?)", SOMEBODY, enrolled_spkis()[9]).close()
+        spoilt(listed, "INSERT INTO enrolled VALUES (?, ?, 0)", SOMEBODY, enrolled_spkis()[9]).close()
         offered = candidate(listed, ListKind.ENROLLED, 1)
         with pytest.raises(ListError, match="is not the hash of its key"):
             install(tmp_path / "lists", offered.sealed, offered.payload, KEYS, region="north")

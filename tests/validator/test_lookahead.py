@@ -10,6 +10,7 @@ from cryptography import x509
 
 from tests.validator.authority import Authority, card_key
 from tests.validator.judging import again, believed, instant, prove
+from validator.chains import CARD_AUTHENTICATION, Chain, Issuers
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
@@ -17,7 +18,7 @@ from validator.lists.ticket_list import TicketList, write_ticket_file
 from validator.lookahead import TapLookAhead
 from validator.model import KeyAlgorithm, Product, ProductKind, Reason, Refusal
 from validator.proof import CardProof
-from validator.trust_store import Chain, TrustStore
+from validator.trust_store import TrustStore
 
 P256 = KeyAlgorithm.P256
 PASS = Product(1, ProductKind.PERIOD_PASS, 0, 2**32, 0)
@@ -101,12 +102,13 @@ def test_the_search_runs_beside_the_dialogue_and_is_waited_for(
 ) -> None:
     busy, names = Event(), list[str]()
 
-    class Watched(TrustStore):
+    class Watched(Issuers):
         def chain(self, certificate: x509.Certificate, at_s: int) -> Chain:
             names.append(current_thread().name)
             return super().chain(certificate, at_s)
 
-    watched = Watched(1, [authority.certificate])
+    watched = TrustStore(1, [authority.certificate])
+    watched.cards = Watched([authority.certificate], (), CARD_AUTHENTICATION)
     blocked: Future[bool] = executor.submit(busy.wait)
     ahead = TapLookAhead(lists_of(tmp_path, watched), instant(), executor)
     ahead.begin(proof.shown)

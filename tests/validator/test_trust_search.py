@@ -25,11 +25,12 @@ from tests.validator.authority import (
     name,
 )
 from tests.validator.judging import again, believed, instant, judge, nobody, prove, reason_of
-from validator import trust_store
+from validator import chains
+from validator.chains import MAX_MOMENTS
 from validator.lists.errors import ListError
 from validator.lists.trust_list import MAX_PER_SUBJECT, encode_trust_list, parse_trust_list
 from validator.model import ClockConfidence, KeyAlgorithm, Reason
-from validator.trust_store import MAX_MOMENTS, TrustStore
+from validator.trust_store import TrustStore
 
 HALF = DAY / 2
 WINDOWS = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda pair: (min(pair), max(pair)))
@@ -93,13 +94,13 @@ class TestCost:
     @pytest.fixture
     def searches(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         moments: list[int] = []
-        verify = trust_store._verify
+        verify = chains._verify
 
         def counted(policy: Any, certificate: Any, intermediates: Any, moment: int) -> Any:
             moments.append(moment)
             return verify(policy, certificate, intermediates, moment)
 
-        monkeypatch.setattr(trust_store, "_verify", counted)
+        monkeypatch.setattr(chains, "_verify", counted)
         return moments
 
     def test_a_copied_name_that_one_issuer_has_is_searched_for_at_two_moments(self, searches: list[int]) -> None:

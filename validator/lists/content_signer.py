@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ObjectIdentifier
 
 from validator.certificates import HOSTILE, CertificateError, certificate_key, validity
-from validator.trust_store import extension_not_honoured
+from validator.chains import extension_not_honoured
 
 ID_PIV_CONTENT_SIGNING = ObjectIdentifier("2.16.840.1.101.3.6.7")
 """id-PIV-content-signing: the purpose of such a certificate (FIPS 201-3 §4.2.1)."""

@@ -5,6 +5,9 @@ ours is that its key was enrolled; and the enrolled key, never the one that is s
 
 It is an SQLite file that is written once (`validator.lists.immutable_file`), from credential id to key. The id is the
 hash of the key, so that the file proves itself: no entry can name another card's key, whoever wrote it.
+
+Some cards never show their key. Theirs is enrolled under a name, which is the hash of what the card says freely of
+itself (`certificates.token_id`), and which the publisher's signature alone ties to the key.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,19 +25,22 @@ from validator.certificates import (
 )
 from validator.lists.errors import ListError
 from validator.lists.immutable_file import FileFormat, check_whole, open_immutable, stage, write_new
+from validator.model import CREDENTIAL_ID_BYTES
 
 _SCHEMA = """CREATE TABLE enrolled (
-    credential_id BLOB NOT NULL PRIMARY KEY,
-    spki BLOB NOT NULL
+    id BLOB NOT NULL PRIMARY KEY,
+    spki BLOB NOT NULL,
+    named INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID"""
-FORMAT = FileFormat("list of enrolled keys", 0x50494C45, 1, _SCHEMA)  # "PILE"
+FORMAT = FileFormat("list of enrolled keys", 0x50494C45, 2, _SCHEMA)  # "PILE"
 
-_STAGED = "CREATE TEMP TABLE staged (credential_id, spki)"
-_STAGE = "INSERT INTO staged (credential_id, spki) VALUES (?, ?)"
-_COPY = "INSERT INTO enrolled SELECT DISTINCT credential_id, spki FROM staged ORDER BY credential_id, spki"
+_STAGED = "CREATE TEMP TABLE staged (id, spki, named)"
+_STAGE = "INSERT INTO staged (id, spki, named) VALUES (?, ?, ?)"
+_COPY = "INSERT INTO enrolled SELECT DISTINCT id, spki, named FROM staged ORDER BY id, spki, named"
 _COUNT = "SELECT count(*) FROM enrolled"
-_ALL = "SELECT credential_id, spki FROM enrolled"
-_FIND = "SELECT spki FROM enrolled WHERE credential_id = ?"
+_ALL = "SELECT id, spki, named FROM enrolled"
+_FIND = "SELECT spki FROM enrolled WHERE id = ? AND named = 0"
+_FIND_UNDER = "SELECT spki FROM enrolled WHERE id = ? AND named = 1"
 
 _CURVE_FORMS = {
     91: bytes.fromhex("3059301306072A8648CE3D020106082A8648CE3D03010703420004"),
@@ -62,15 +68,29 @@ class EnrolledKeys:
         Raises:
             ListError: The file cannot be read any more, or holds another key under that id than the one it names.
         """
+        spki = self._look_up(_FIND, credential)
+        if spki is not None and credential_id(spki) != credential:
+            raise ListError(self._path, f"damaged: credential {credential.hex()} is not the hash of its key")
+        return spki
+
+    def find_under(self, name: bytes) -> bytes | None:
+        """Return the key that was enrolled under a name, SubjectPublicKeyInfo in DER; None for a stranger's.
+
+        Raises:
+            ListError: The file cannot be read any more.
+        """
+        return self._look_up(_FIND_UNDER, name)
+
+    def _look_up(self, statement: str, name: bytes) -> bytes | None:
         try:
-            row = self._connection.execute(_FIND, (credential,)).fetchone()
+            row = self._connection.execute(statement, (name,)).fetchone()
         except (apsw.Error, ValueError) as error:
             raise ListError(self._path, f"cannot be read: {error}") from error
         if row is None:
             return None
         (spki,) = row
-        if not isinstance(spki, bytes) or credential_id(spki) != credential:
-            raise ListError(self._path, f"damaged: credential {credential.hex()} is not the hash of its key")
+        if not isinstance(spki, bytes):
+            raise ListError(self._path, f"damaged: what stands under {name.hex()} is no key")
         return spki
 
     def check(self) -> None:
@@ -92,17 +112,19 @@ class EnrolledKeys:
 
     def _broken_rule(self) -> str | None:
         before = b""
-        for number, (credential, spki) in enumerate(self._connection.execute(_ALL), 1):
-            if not (isinstance(credential, bytes) and isinstance(spki, bytes)):
+        for number, (name, spki, named) in enumerate(self._connection.execute(_ALL), 1):
+            if not (isinstance(name, bytes) and len(name) == CREDENTIAL_ID_BYTES and isinstance(spki, bytes)):
                 return f"entry {number} is no id with its key"
-            if credential <= before:
+            if name <= before:
                 return f"entry {number} is not greater than the one before it"
-            if credential_id(spki) != credential:
-                return f"entry {number}, {credential.hex()}, is not the hash of its key"
+            if named not in (0, 1):
+                return f"entry {number} is neither an id's nor a name's"
+            if not named and credential_id(spki) != name:
+                return f"entry {number}, {name.hex()}, is not the hash of its key"
             why = None if _in_curve_form(spki) else refuse_key(spki)
             if why is not None:
                 return f"entry {number}: {why}"
-            before = credential
+            before = name
         return None
 
     def close(self) -> None:
@@ -140,7 +162,10 @@ def spki_of_point(point: bytes) -> bytes | None:
 
 
 def write_enrolled_file(
-    path: Path, spkis: Iterable[bytes], progress: Callable[[int], None] = lambda _count: None
+    path: Path,
+    spkis: Iterable[bytes],
+    progress: Callable[[int], None] = lambda _count: None,
+    named: Iterable[tuple[bytes, bytes]] = (),
 ) -> int:
     """Write a list of enrolled keys; the same keys in any order, and twice, give the same bytes.
 
@@ -148,9 +173,11 @@ def write_enrolled_file(
         path: A file that does not exist yet.
         spkis: SubjectPublicKeyInfo of each key, DER; memory does not grow with their number.
         progress: Told the count of keys read so far, every ten thousand and at the end.
+        named: Keys of cards that never show them, each as the name that it is found under, 16 bytes, and its
+            SubjectPublicKeyInfo.
 
     Returns:
-        The number of different keys.
+        The number of different entries.
 
     Raises:
         ListError: A key cannot be enrolled (`refuse_key`); nothing is left behind.
@@ -158,13 +185,13 @@ def write_enrolled_file(
 
     def fill(connection: apsw.Connection) -> int:
         connection.execute(_STAGED)
-        stage(connection, _STAGE, _rows(path, spkis), progress)
+        stage(connection, _STAGE, _rows(path, spkis, named), progress)
         # Sorted, so that the tree is packed page by page and a gate reads as few as it can.
         connection.execute(_SCHEMA)
         try:
             connection.execute(_COPY)
         except apsw.ConstraintError:
-            raise ListError(path, "two different keys have the same credential id: one was made to") from None
+            raise ListError(path, "two different keys have the same id or name: one was made to") from None
         (count,) = connection.execute(_COUNT).fetchone() or (0,)
         return int(count)
 
@@ -176,9 +203,16 @@ def _in_curve_form(spki: bytes) -> bool:
     return form is not None and spki.startswith(form)
 
 
-def _rows(path: Path, spkis: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _rows(
+    path: Path, spkis: Iterable[bytes], named: Iterable[tuple[bytes, bytes]]
+) -> Iterator[tuple[bytes, bytes, int]]:
     for number, spki in enumerate(spkis, 1):
         why = refuse_key(spki)
         if why is not None:
             raise ListError(path, f"key {number}: {why}")
-        yield credential_id(spki), spki
+        yield credential_id(spki), spki, 0
+    for number, (name, spki) in enumerate(named, 1):
+        why = refuse_key(spki) if len(name) == CREDENTIAL_ID_BYTES else f"a name of {len(name)} bytes"
+        if why is not None:
+            raise ListError(path, f"named key {number}: {why}")
+        yield name, spki, 1

@@ -106,6 +106,14 @@ class InstalledLists:
         """
         return None if self.keys is None else self.keys.find(credential_id)
 
+    def enrolled_under(self, name: bytes) -> bytes | None:
+        """Return the public key that was enrolled under a name that a card says of itself, or None.
+
+        Raises:
+            ListError: The list of enrolled keys cannot be read any more.
+        """
+        return None if self.keys is None else self.keys.find_under(name)
+
     def horizon(self, device: str) -> tuple[int, int]:
         """Return epoch and sequence number of a device's last tap that the balances include; (0, 0) for none."""
         manifest = self.manifests.get(ListKind.TICKETS)

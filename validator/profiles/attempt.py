@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from validator.model import KnownCards
@@ -54,6 +54,28 @@ class CardKeysFailed(Exception):  # noqa: N818 - says what they did
 
 
 @dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a card's holder told the desk. A gate has none. Each is wiped by whoever asked for it, after the attempt.
+
+    Attributes:
+        can: The card access number, digits in ASCII.
+        mrz: Document number, date of birth and date of expiry as the machine-readable zone has them, each with its
+            check digit, in ASCII (Doc 9303-11 §4.3.2): what PACE makes its key of.
+        pin: The PIN for authentication (PIN1), digits in ASCII.
+    """
+
+    can: bytearray | None = field(default=None, repr=False)
+    mrz: bytearray | None = field(default=None, repr=False)
+    pin: bytearray | None = field(default=None, repr=False)
+
+    def wipe(self) -> None:
+        """Overwrite them; copies that the interpreter made are out of reach."""
+        for secret in (self.can, self.mrz, self.pin):
+            if secret is not None:
+                secret[:] = bytes(len(secret))
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt.
 
@@ -66,6 +88,8 @@ class Attempt:
         known: Finds a card that was judged before, under the lists now in force.
         begin: Told what the card will be judged by, as soon as that is known.
         keys: Keys of the families that have no public key.
+        contactless: Whether the card is known to speak over the air. PC/SC readers do not always tell.
+        secrets: What the holder told the desk.
     """
 
     region: str
@@ -76,6 +100,8 @@ class Attempt:
     known: KnownCards
     begin: LookAhead
     keys: CardKeys
+    contactless: bool = False
+    secrets: Secrets = Secrets()
 
 
 def cache_key(family: str, octets: bytes) -> bytes:

@@ -37,6 +37,57 @@ class KeyNotHere(ProfileError):  # noqa: N818 - names what is missing
     reason = Reason.KEY_NOT_HERE
 
 
+class CanNeeded(ProfileError):  # noqa: N818 - names what is missing
+    """The card says nothing before PACE, and nobody gave its CAN or MRZ."""
+
+    reason = Reason.CAN_NEEDED
+
+
+class WrongCan(ProfileError):  # noqa: N818 - says what the secret is
+    """The card did not accept the CAN or MRZ. It is never tried again by itself."""
+
+    reason = Reason.WRONG_CAN
+
+
+class PinNeeded(ProfileError):  # noqa: N818 - names what is missing
+    """What was asked for takes the holder's PIN, and nobody gave it."""
+
+    reason = Reason.PIN_NEEDED
+
+
+class WrongPin(ProfileError):  # noqa: N818 - says what the secret is
+    """The card did not accept the PIN.
+
+    Attributes:
+        tries_left: As the card says; None where it does not.
+    """
+
+    reason = Reason.WRONG_PIN
+
+    def __init__(self, tries_left: int | None) -> None:
+        told = "" if tries_left is None else f"; {tries_left} tries are left"
+        super().__init__(f"the card did not accept the PIN{told}")
+        self.tries_left = tries_left
+
+
+class PinBlocked(ProfileError):  # noqa: N818 - says what the PIN is
+    """No tries are left."""
+
+    reason = Reason.PIN_BLOCKED
+
+
+class PinNotSet(ProfileError):  # noqa: N818 - says what the PIN is
+    """The PIN is still the one that the card was sent with: its holder has to set one first."""
+
+    reason = Reason.PIN_NOT_SET
+
+
+class PinAtRisk(ProfileError):  # noqa: N818 - says what the PIN is at
+    """One try is left, and it is the holder's to spend, not ours."""
+
+    reason = Reason.PIN_AT_RISK
+
+
 class CardRefused(ProfileError):  # noqa: N818 - says what the card did
     """The card answered a command that it should know with an error.
 

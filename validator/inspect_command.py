@@ -1,0 +1,97 @@
+"""``validator inspect``: the inspector's tool."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hardware.medium import Reader
+from validator import config as gate_file
+from validator import inspecting
+from validator.commandline import JsonOption, print_json
+from validator.config import CardsSection
+from validator.families import FAMILIES, families
+from validator.holder_secrets import holder_secrets
+from validator.inspecting import RUNGS, Inspection
+from validator.known_cards import KnownCardStore
+from validator.lists import installed
+from validator.lists.errors import ListError
+from validator.model import Identity
+from validator.profiles.attempt import CardKeys
+from validator.reading import Desk, read_one
+from validator.reason_words import REASON_WORDS
+from validator.service import clock_of, place_of
+from validator.vouching import Authorities
+
+
+def add_to(
+    app: typer.Typer,
+    open_reader: Callable[[str], Reader],
+    card_keys: Callable[[CardsSection, Callable[[str], Path]], CardKeys],
+) -> None:
+    """Add the command to a command line.
+
+    Args:
+        app: The command line.
+        open_reader: Returns the driver for a reader's name, not yet open.
+        card_keys: Takes the operator keys into use that a configuration names.
+    """
+
+    @app.command("inspect")
+    def command(
+        config: Annotated[Path, typer.Option("--config", help="The inspector's device, a gate's TOML file.")],
+        *,
+        reader: Annotated[str | None, typer.Option("--reader", help="Another reader than the file's.")] = None,
+        can: Annotated[str | None, typer.Option("--can", help="Number on a national card's front; - asks.")] = None,
+        mrz: Annotated[str | None, typer.Option("--mrz", help="NUMBER,BIRTH,EXPIRY of a document; - asks.")] = None,
+        wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for a card.", min=0.1)] = 30.0,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Tell the state of a card's ticket here, and how far the card was proved.
+
+        A PIN is never asked for.
+        """
+        device = gate_file.load(config)
+        lists = installed.load(device.lists, device.publisher_keys(), device.file.region)
+        if lists.trust is None:
+            raise ListError(device.lists, "no trust list: install the network's lists on this device first")
+        at = clock_of(device, lists.issued_floor_s * 1000).now()
+        told = holder_secrets(can, mrz, None)
+        cards = KnownCardStore.in_memory(lists.versions.trust)
+        try:
+            desk = Desk(
+                Authorities(lists.trust, lists.enrolled, lists.enrolled_under),
+                families(FAMILIES),
+                card_keys(device.file.cards, device.resolve),
+                cards,
+                told,
+                lists.denied,
+            )
+            found = asyncio.run(read_one(open_reader(reader or device.file.reader.name), desk, at, wait_s))
+        finally:
+            told.wipe()
+            cards.close()
+        where = place_of(device)
+        inspection = inspecting.inspect(found, lists, where.grace_s, where.place, at)
+        if as_json:
+            print_json(inspection.to_dict())
+        else:
+            _show(inspection, Console(highlight=False, soft_wrap=True))
+
+
+def _show(inspection: Inspection, console: Console) -> None:
+    mark, colour = ("✔ VALID", "green") if inspection.verdict.granted else ("✘ NOT VALID", "red")
+    console.print(f"{mark}: {REASON_WORDS[inspection.verdict.reason]}", style=f"bold {colour}", markup=False)
+    if isinstance(inspection.who, Identity):
+        console.print(f"  proved: {RUNGS[inspection.who.assurance]}")
+    if inspection.compare_photo:
+        console.print("  compare the photo on the card with its holder")
+    for ticket in inspection.to_dict()["tickets"]:
+        places = ", ".join(ticket["places"]) or "everywhere"
+        console.print(
+            f"  {ticket['kind'].replace('_', ' ')}, {ticket['valid_from']} to {ticket['valid_until']}, {places}",
+            markup=False,
+        )
