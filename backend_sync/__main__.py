@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from backend_sync import config as office_file
-from backend_sync import enrolling
+from backend_sync import enrolling, linking
 from backend_sync import ingest as ingesting
 from backend_sync import reconcile as reconciling
 from backend_sync import uplink as uplinking
@@ -25,12 +25,14 @@ from backend_sync.ledger import Ledger, LedgerError, LedgerMissing, LedgerUnavai
 from backend_sync.mqtt import Broker
 from backend_sync.publisher import InputMissing, PublishError
 from backend_sync.publishing import DEFAULT_OFFICE, OfficeOption, publish
+from backend_sync.sales import ConcessionRefused
 from backend_sync.schema import SchemaTooNew
 from backend_sync.uplink import UplinkOptions
 from backend_sync.wire import WireError
 from validator import config as gate_file
 from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
 from validator.config import ConfigError, GateConfig, TlsSection, load_tls
+from validator.estonian_issuers import EstonianIssuersError
 from validator.journal_file import JournalError
 from validator.lists.directory import version_in_force
 from validator.lists.errors import ListError
@@ -44,6 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(publish, name="publish")
+linking.add_to(enrolling.app)
 app.add_typer(enrolling.app, name="enrol")
 
 GateOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
@@ -52,13 +55,16 @@ WORK = "work"
 WORK_DEADLINE_S = 30.0
 
 EXITS: dict[type[Exception], int] = {
+    **linking.EXITS,
     **enrolling.EXITS,
     ConfigError: os.EX_CONFIG,
+    EstonianIssuersError: os.EX_UNAVAILABLE,
     WireError: os.EX_CONFIG,
     InputMissing: os.EX_NOINPUT,
     PublishError: os.EX_DATAERR,
     ListError: os.EX_DATAERR,
     SaleConflict: os.EX_DATAERR,
+    ConcessionRefused: os.EX_DATAERR,
     DemoError: os.EX_SOFTWARE,
     SchemaTooNew: os.EX_SOFTWARE,
     LedgerMissing: os.EX_NOINPUT,

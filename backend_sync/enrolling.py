@@ -17,6 +17,7 @@ from rich.table import Table
 
 from backend_sync import bureau as bureau_room
 from backend_sync import config as office_file
+from backend_sync import links
 from backend_sync.accounts_file import AccountsFile
 from backend_sync.bindings import Ending, HeldCard
 from backend_sync.bureau_answers import AnswersFile
@@ -78,7 +79,7 @@ def batch(
     keys = bureau_room.load_keys(key_file, family)
     packing = Packing(bureau_room.load_bureau(bureau, now), bureau_room.load_signer(signer, now), keys)
     wanted = Batch(called, family, tuple(KeyCheck(key.name, key.version, key.check_value) for key in keys), replace)
-    url = _ledger_url(ledger, config)
+    url = ledger_url(ledger, config)
     _refuse_if_others_read(_path(url))
     with AccountsFile.open(accounts) as file, _issuer(url) as issuer, alone(_lock(url)):
         bound = issuer.bind(file, wanted)
@@ -96,7 +97,7 @@ def bureau_report(
     as_json: JsonOption = False,
 ) -> None:
     """Record what became of cards: all of the file, or nothing if a line is wrong. Repeating it changes nothing."""
-    with AnswersFile.open(file) as answers, _issuer(_ledger_url(ledger, config)) as issuer:
+    with AnswersFile.open(file) as answers, _issuer(ledger_url(ledger, config)) as issuer:
         done = issuer.answer_file(batch_name, answers)
     if as_json:
         print_json({"live": done.live, "failed": done.failed, "known": done.known, "ended_before": done.ended_before})
@@ -119,7 +120,7 @@ def who(
 ) -> None:
     """Show which card each account holds: its credential is what sales and the deny list name."""
     asked = _accounts(accounts, csv)
-    with _issuer(_ledger_url(ledger, config)) as issuer:
+    with _issuer(ledger_url(ledger, config)) as issuer:
         held = issuer.held(asked)
     if as_json:
         for account in asked:
@@ -145,7 +146,7 @@ def end(
     as_json: JsonOption = False,
 ) -> None:
     """End the cards that accounts hold, and order no others. Repeating it changes nothing."""
-    asked, url = _accounts(accounts, csv), _ledger_url(ledger, config)
+    asked, url = _accounts(accounts, csv), ledger_url(ledger, config)
     with _issuer(url) as issuer, alone(_lock(url)):
         ended = issuer.end(asked, Ending[why.upper()])
     if as_json:
@@ -160,7 +161,7 @@ def end(
 @app.command("status")
 def status(ledger: LedgerOption = None, config: OfficeOption = DEFAULT_OFFICE, *, as_json: JsonOption = False) -> None:
     """Show how each batch stands."""
-    with _issuer(_ledger_url(ledger, config)) as issuer:
+    with _issuer(ledger_url(ledger, config)) as issuer:
         standings = issuer.standings()
     if as_json:
         for one in standings:
@@ -179,12 +180,21 @@ def status(ledger: LedgerOption = None, config: OfficeOption = DEFAULT_OFFICE, *
 @app.command("ended")
 def ended(ledger: LedgerOption = None, config: OfficeOption = DEFAULT_OFFICE) -> None:
     """Print the credentials that ended, one a line, as `publish deny` reads them; it adds them by itself."""
-    with _issuer(_ledger_url(ledger, config)) as issuer:
+    with _issuer(ledger_url(ledger, config)) as issuer:
         for credential_id in issuer.ended_credential_ids():
             typer.echo(credential_id.hex())
+        with issuer.ledger.reading() as connection:
+            for credential_id in links.ended_credential_ids(connection):
+                typer.echo(credential_id.hex())
 
 
-def _ledger_url(ledger: str | None, config: Path) -> str:
+def ledger_url(ledger: str | None, config: Path) -> str:
+    """Return the URL of the ledger that a command is about: the one it was given, or the back office's.
+
+    Raises:
+        EnrolmentError: It is in no file.
+        ConfigError: The back office's file cannot be used.
+    """
     if ledger is None:
         return office_file.load(config).ledger_url
     path = ledger.removeprefix(_SQLITE)

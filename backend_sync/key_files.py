@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from backend_sync.publish_errors import InputMissing, PublishError
 from validator.certificates import HOSTILE, CardKey, CertificateError, load_key, spki_of
 from validator.lists.enrolled_list import refuse_key, spki_of_point
+from validator.model import CREDENTIAL_ID_BYTES
 
-COLUMN = "public_key"
+NAME, COLUMN = "name", "public_key"
 _MAX_DER_BYTES = 4096
 _BEGIN, _END, _PUBLIC = "-----BEGIN ", "-----END ", "PUBLIC KEY-----"
 _COMPRESSED: dict[int, type[ec.EllipticCurve]] = {33: ec.SECP256R1, 49: ec.SECP384R1}
@@ -55,6 +56,41 @@ def one_key(path: Path) -> CardKey:
     if len(keys) != 1:
         raise PublishError(f"{path}: holds {len(keys)} public keys, one is wanted")
     return keys[0]
+
+
+def named_keys(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and SubjectPublicKeyInfo, DER, of each card that never shows its key: CSV, both in hexadecimal.
+
+    Raises:
+        InputMissing: The file cannot be read.
+        PublishError: A line holds something else; the message names file and line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if not {NAME, COLUMN} <= set(rows.fieldnames or ()):
+                raise PublishError(f"{path}: its first line names no columns {NAME} and {COLUMN}")
+            for row in rows:
+                where = f"{path}, line {rows.line_num}"
+                spki = _of_hex(where, row[COLUMN] or "")
+                why = refuse_key(spki)
+                if why is not None:
+                    raise PublishError(f"{where}: {why}")
+                yield _name(where, row[NAME] or ""), spki
+    except OSError as error:
+        raise InputMissing(f"{path}: {error.strerror or error}") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise PublishError(f"{path}: {error}") from None
+
+
+def _name(where: str, digits: str) -> bytes:
+    try:
+        name = bytes.fromhex(digits)
+    except ValueError:
+        name = b""
+    if len(name) != CREDENTIAL_ID_BYTES:
+        raise PublishError(f"{where}: a name has {2 * CREDENTIAL_ID_BYTES} hexadecimal digits")
+    return name
 
 
 def _located(path: Path) -> Iterator[tuple[str, bytes]]:

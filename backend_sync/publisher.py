@@ -10,12 +10,13 @@ import datetime as dt
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -28,8 +29,9 @@ from validator.lists.enrolled_list import write_enrolled_file
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.ticket_list import write_ticket_file
-from validator.lists.trust_list import encode_trust_list, parse_trust_list
-from validator.model import Product
+from validator.lists.trust_list import encode_trust_list, load_component_root, parse_trust_list
+from validator.model import Product, Scheme
+from validator.trust_store import NationalIssuers
 
 __all__ = ["Dates", "InputMissing", "PublishError", "Published", "Publisher", "create_key", "write_public_key"]
 
@@ -85,6 +87,10 @@ class Publisher:
         *,
         pkoc_issuers: Mapping[str, Path] | None = None,
         sm_signers: Iterable[Path] = (),
+        national: Mapping[Scheme, Sequence[Path]] | None = None,
+        pinned: Mapping[Scheme, NationalIssuers] | None = None,
+        travel_anchors: Iterable[Path] = (),
+        component_roots: Iterable[Path] = (),
         empty: bool = False,
     ) -> Published:
         """Publish a trust list from files of certificates, each one in DER or any number in PEM, and of keys.
@@ -95,6 +101,10 @@ class Publisher:
             dates: When it is made, and until when it is fresh.
             pkoc_issuers: By issuer reference, the key that signs PKOC certificates (one P-256 public key, PEM or DER).
             sm_signers: Certificates for PIV content signing; one that has ended vouches for nobody and is refused.
+            national: By scheme, certificates of the issuers of its identity cards; self-issued ones are anchors.
+            pinned: Issuers that this version knows by their fingerprints, beside those of `national`.
+            travel_anchors: Certificates of country signing authorities.
+            component_roots: RSA public keys that vouch for the chips of the Spanish DNIe, PEM or DER.
             empty: Whether nobody at all may be on it, for a network whose cards need no issuer.
 
         Raises:
@@ -104,10 +114,23 @@ class Publisher:
         roots, others = _certificates(anchors, _rehearse_issuer), _certificates(intermediates, _rehearse_issuer)
         keys = {reference: _pkoc_issuer(reference, path) for reference, path in (pkoc_issuers or {}).items()}
         signers = _certificates(sm_signers, lambda one, where: _rehearse_signer(one, where, dates.issued_s))
-        if not (roots or others or keys or signers or empty):
+        schemes = dict(pinned or {})
+        for scheme, paths in (national or {}).items():
+            schemes[scheme] = _national(paths, schemes.get(scheme))
+        travel = _certificates(travel_anchors, _rehearse_travel_anchor)
+        components = [_component_root(path) for path in component_roots]
+        if not (roots or others or keys or signers or schemes or travel or components or empty):
             raise PublishError("trust list: nobody is on it, so that no issuer's card would be believed")
-        payload = encode_trust_list(roots, others, keys, signers)
-        return self._publish(ListKind.TRUST, dates, _writer(payload, len({*roots, *others, *signers}) + len(keys)))
+        payload = encode_trust_list(
+            roots, others, keys, signers, national=schemes, travel_anchors=travel, component_roots=components
+        )
+        try:
+            parse_trust_list(payload)
+        except ListError as error:
+            raise PublishError(str(error)) from None
+        issuers = {each for one in schemes.values() for each in (*one.anchors, *one.intermediates)}
+        entries = len({*roots, *others, *signers, *travel} | issuers) + len(keys) + len(components)
+        return self._publish(ListKind.TRUST, dates, _writer(payload, entries))
 
     def deny(self, credential_ids: Iterable[bytes], dates: Dates) -> Published:
         """Publish a deny list from credential ids, 16 bytes each, in any order.
@@ -144,7 +167,11 @@ class Publisher:
         )
 
     def enrolled(
-        self, spkis: Iterable[bytes], dates: Dates, progress: Callable[[int], None] = lambda _count: None
+        self,
+        spkis: Iterable[bytes],
+        dates: Dates,
+        progress: Callable[[int], None] = lambda _count: None,
+        named: Iterable[tuple[bytes, bytes]] = (),
     ) -> Published:
         """Publish the keys of cards that no issuer vouches for.
 
@@ -152,11 +179,12 @@ class Publisher:
             spkis: SubjectPublicKeyInfo of each key, DER, in any order; read once, never held in memory.
             dates: When it is made, and until when it is fresh.
             progress: Told the count of keys read so far.
+            named: Keys of cards that never show them: the name that each is found under, and the key.
 
         Raises:
             PublishError: A key cannot be enrolled.
         """
-        return self._publish(ListKind.ENROLLED, dates, lambda path: write_enrolled_file(path, spkis, progress))
+        return self._publish(ListKind.ENROLLED, dates, lambda path: write_enrolled_file(path, spkis, progress, named))
 
     def _publish(
         self,
@@ -265,6 +293,28 @@ def _certificates(paths: Iterable[Path], rehearse: _Rehearsal) -> list[x509.Cert
 
 def _rehearse_issuer(certificate: x509.Certificate, where: str) -> None:
     parse_trust_list(encode_trust_list([certificate], []), where)
+
+
+def _rehearse_travel_anchor(certificate: x509.Certificate, where: str) -> None:
+    parse_trust_list(encode_trust_list([], [], travel_anchors=[certificate]), where)
+
+
+def _component_root(path: Path) -> rsa.RSAPublicKey:
+    try:
+        return load_component_root(path, path.read_bytes())
+    except OSError as error:
+        raise InputMissing(f"{path}: {error.strerror or error}") from error
+    except ListError as error:
+        raise PublishError(str(error)) from None
+
+
+def _national(paths: Sequence[Path], others: NationalIssuers | None) -> NationalIssuers:
+    issuers = _certificates(paths, _rehearse_issuer)
+    anchors = tuple(each for each in issuers if each.issuer == each.subject)
+    intermediates = tuple(each for each in issuers if each not in anchors)
+    if others is None:
+        return NationalIssuers(anchors, intermediates)
+    return NationalIssuers(anchors + others.anchors, intermediates + others.intermediates)
 
 
 def _rehearse_signer(certificate: x509.Certificate, where: str, at_s: int) -> None:

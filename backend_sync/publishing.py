@@ -13,17 +13,19 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from backend_sync import config as office_file
+from backend_sync import links
 from backend_sync.bindings import ended_credential_ids
 from backend_sync.config import OfficeConfig
 from backend_sync.delivery import deliver
-from backend_sync.key_files import enrolled_keys
+from backend_sync.key_files import enrolled_keys, named_keys
 from backend_sync.ledger import Ledger, LedgerMissing
 from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError
 from backend_sync.sales import Sale
 from validator import config as gate_file
+from validator import estonian_issuers
 from validator.commandline import JsonOption, print_json
 from validator.lists.manifest import Manifest
-from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind, Scheme
 
 publish = typer.Typer(help="Record sales; build, sign and deliver lists.", no_args_is_help=True)
 
@@ -52,6 +54,7 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fare: What one ride takes from stored value.
         pass_back_s: Seconds within which a second ride at the same place is refused.
         places: Where it is valid; empty is everywhere.
+        residents_only: A concession: an identity card that is tapped for it has to be a resident's.
     """
 
     sale: _Count
@@ -67,6 +70,7 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fare: _Count = 0
     pass_back_s: _Count = 0
     places: list[str] = []
+    residents_only: bool = False
 
     def sale_of(self) -> Sale:
         """Return the sale that the line tells of.
@@ -88,6 +92,7 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             fare=self.fare,
             pass_back_s=self.pass_back_s,
             places=frozenset(self.places),
+            residents_only=self.residents_only,
         )
         return Sale(bytes.fromhex(self.credential_id), product, self.price, self.sold * 1000)
 
@@ -118,19 +123,46 @@ def publish_trust(
         list[Path] | None, typer.Option(help="Certificates for PIV content signing: they vouch for secure messaging.")
     ] = None,
     *,
+    national: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEME=FILE",
+            help=f"Issuers of national identity cards, PEM or DER, roots among them; schemes: {', '.join(Scheme)}.",
+        ),
+    ] = None,
+    travel: Annotated[
+        list[Path] | None, typer.Option(help="Country signing authorities (CSCA) of travel documents, PEM or DER.")
+    ] = None,
+    dnie_component: Annotated[
+        list[Path] | None,
+        typer.Option(help="RSA public keys that vouch for the chips of the Spanish DNIe, PEM or DER."),
+    ] = None,
+    estonia: Annotated[
+        bool, typer.Option("--estonia", help="The issuers of Estonia's cards, as this version pins them.")
+    ] = False,
     empty: EmptyOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish the issuers whose cards are believed: all of them, each time."""
-    if not (anchors or pkoc_issuer or sm_signer or empty):
+    if not (anchors or pkoc_issuer or sm_signer or national or estonia or travel or dnie_component or empty):
         raise typer.BadParameter(
-            "name root certificates, --pkoc-issuer or --sm-signer; --empty if no issuer's card is to be believed"
+            "name root certificates, --pkoc-issuer, --sm-signer, --national, --estonia, --travel or --dnie-component; "
+            "--empty if no issuer's card is to be believed"
         )
     pkoc_issuers = _pkoc_issuers(pkoc_issuer or [])
     office = office_file.load(config)
     dates = _dates(office.publisher_section().trust_days)
     published = _publisher(office).trust(
-        anchors or [], intermediate or [], dates, pkoc_issuers=pkoc_issuers, sm_signers=sm_signer or [], empty=empty
+        anchors or [],
+        intermediate or [],
+        dates,
+        pkoc_issuers=pkoc_issuers,
+        sm_signers=sm_signer or [],
+        national=_national(national or []),
+        pinned={Scheme.ESTONIA: estonian_issuers.production_issuers()} if estonia else {},
+        travel_anchors=travel or [],
+        component_roots=dnie_component or [],
+        empty=empty,
     )
     _tell(published.manifest, published.entries, as_json=as_json)
 
@@ -209,28 +241,35 @@ def publish_tickets(
 @publish.command("enrolled")
 def publish_enrolled(
     keys: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             help="Public keys: PEM, DER, or CSV with a column public_key in hexadecimal; or a folder of such files."
         ),
-    ],
+    ] = None,
     config: OfficeOption = DEFAULT_OFFICE,
     *,
+    named: Annotated[
+        Path | None,
+        typer.Option(help="Keys of cards that never show them: CSV with columns name and public_key in hexadecimal."),
+    ] = None,
     empty: EmptyOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish the keys of cards that no issuer vouches for: all of them, each time."""
+    if not (keys or named or empty):
+        raise typer.BadParameter("name files of --keys, or --named; --empty if no such card is to be let in")
     office = office_file.load(config)
     publisher, dates = _publisher(office), _dates(office.publisher_section().trust_days)
-    spkis = chain.from_iterable(enrolled_keys(path) for path in keys)
-    first = list(islice(spkis, 1))
-    if not first and not empty:
-        named = ", ".join(str(path) for path in keys)
+    spkis = chain.from_iterable(enrolled_keys(path) for path in keys or [])
+    under_names = iter(()) if named is None else named_keys(named)
+    first, first_named = list(islice(spkis, 1)), list(islice(under_names, 1))
+    if not (first or first_named or empty):
+        files = ", ".join(str(path) for path in [*(keys or []), *([named] if named else [])]) or "--keys"
         raise PublishError(
-            f"{named}: no key is in it, so that none of its cards would be let in; --empty if that is meant"
+            f"{files}: no key is in it, so that none of its cards would be let in; --empty if that is meant"
         )
     with _counting("keys") as count:
-        published = publisher.enrolled(chain(first, spkis), dates, count)
+        published = publisher.enrolled(chain(first, spkis), dates, count, chain(first_named, under_names))
     _tell(published.manifest, published.entries, as_json=as_json)
 
 
@@ -266,10 +305,10 @@ def _publisher(office: OfficeConfig) -> Publisher:
 
 
 def _ended(office: OfficeConfig) -> set[bytes]:
-    """Return the credentials that ended; none where nothing was recorded yet."""
+    """Return the credentials that ended, as a batch's cards or as links; none where nothing was recorded yet."""
     try:
         with Ledger.open(office.ledger_url) as ledger, ledger.reading() as connection:
-            return set(ended_credential_ids(connection))
+            return {*ended_credential_ids(connection), *links.ended_credential_ids(connection)}
     except LedgerMissing as error:
         Console(stderr=True).print(f"no cards that ended are added: {error}", soft_wrap=True, markup=False)
         return set()
@@ -300,6 +339,16 @@ def _pkoc_issuers(options: list[str]) -> dict[str, Path]:
         if reference in found:
             raise typer.BadParameter(f"--pkoc-issuer {reference}: given twice, and a reference names one key")
         found[reference] = Path(path)
+    return found
+
+
+def _national(options: list[str]) -> dict[Scheme, list[Path]]:
+    found: dict[Scheme, list[Path]] = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not (equals and path) or name not in set(Scheme):
+            raise typer.BadParameter(f"--national {option!r}: give SCHEME=FILE, a scheme of {', '.join(Scheme)}")
+        found.setdefault(Scheme(name), []).append(Path(path))
     return found
 
 

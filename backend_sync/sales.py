@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from backend_sync import postings
+from backend_sync import links, postings
 from backend_sync.schema import POSTING, SALE
 from backend_sync.wire import MAX_INTEGER
 from validator.lists.product_rules import MAX_AMOUNT, breach
@@ -19,6 +19,10 @@ CHUNK = 1000
 
 class SaleConflict(Exception):  # noqa: N818 - names what has to be resolved by hand
     """A sale with this number is recorded, and it is another one."""
+
+
+class ConcessionRefused(Exception):  # noqa: N818 - the answer to the seller
+    """A concession for residents was sold to somebody whose document is no resident's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ def unrecorded(connection: Connection, sales: Iterable[Sale]) -> list[Sale]:
 
     Raises:
         SaleConflict: Another sale, recorded or among these, has the number of one of them.
+        ConcessionRefused: One is for residents, and its credential is of an account that is known to be no resident's.
     """
     by_number: dict[int, Sale] = {}
     for sale in sales:
@@ -69,6 +74,7 @@ def unrecorded(connection: Connection, sales: Iterable[Sale]) -> list[Sale]:
         for row in known.all():
             if dict(row) != _row(by_number.pop(row["id"])):
                 raise SaleConflict(f"sale {row['id']} is recorded with other content: give this one a new number")
+    _refuse_concessions(connection, list(by_number.values()))
     return list(by_number.values())
 
 
@@ -77,6 +83,7 @@ def record_sales(connection: Connection, sales: Sequence[Sale]) -> int:
 
     Raises:
         SaleConflict: Another sale has the number of one of them.
+        ConcessionRefused: As for `unrecorded`.
     """
     new = unrecorded(connection, sales)
     if new:
@@ -85,6 +92,20 @@ def record_sales(connection: Connection, sales: Sequence[Sale]) -> int:
     if moved:
         connection.execute(insert(POSTING), moved)
     return len(new)
+
+
+def _refuse_concessions(connection: Connection, new: Sequence[Sale]) -> None:
+    """What was recorded stays, whoever its passenger has become since."""
+    concessions = [sale for sale in new if sale.product.residents_only]
+    if not concessions:
+        return
+    abroad = links.not_residents(connection, {sale.credential_id for sale in concessions})
+    for sale in concessions:
+        if sale.credential_id in abroad:
+            raise ConcessionRefused(
+                f"sale {sale.product.product_id}: it is for residents, and the document that this passenger was proved "
+                "with is no resident's: sell something else, or have a resident's document linked first"
+            )
 
 
 def product_of(row: Any, rides: int, balance: int) -> Product:  # noqa: ANN401 - rows of a join have no type of their own
@@ -100,6 +121,7 @@ def product_of(row: Any, rides: int, balance: int) -> Product:  # noqa: ANN401 -
         fare=row.fare,
         pass_back_s=row.pass_back_s,
         places=frozenset(json.loads(row.places)),
+        residents_only=bool(row.residents_only),
     )
 
 
@@ -133,6 +155,7 @@ def _row(sale: Sale) -> dict[str, Any]:
         "fare": product.fare,
         "pass_back_s": product.pass_back_s,
         "places": json.dumps(sorted(product.places)),
+        "residents_only": int(product.residents_only),
         "price": sale.price,
         "sold_ms": sale.sold_ms,
     }

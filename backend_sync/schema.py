@@ -1,7 +1,8 @@
 """The ledger's tables, and how an older database is brought up to them.
 
 Statements are SQLAlchemy Core, so that the same ones run on SQLite here and on PostgreSQL where one file is not enough.
-What only SQLite needs (pragmas, triggers, its ``user_version``) is in this room and nowhere else.
+What only SQLite needs (pragmas, triggers, its ``user_version``) is in this room, in `backend_sync.append_only` and in
+`backend_sync.links_table`, and nowhere else.
 
 Evidence is append-only, and the database itself enforces it on every connection, whoever opened it: changing, deleting
 or replacing a device's key, a batch, a tap, a posting, a sale or a conflict is an error for everybody, this code
@@ -28,6 +29,9 @@ from sqlalchemy import (
     Table,
     text,
 )
+
+from backend_sync.append_only import forbid, is_there
+from backend_sync.links_table import create_links
 
 METADATA = MetaData()
 
@@ -151,6 +155,7 @@ SALE = Table(
     Column("fare", BigInteger, nullable=False),
     Column("pass_back_s", BigInteger, nullable=False),
     Column("places", String, nullable=False),
+    Column("residents_only", BigInteger, nullable=False),
     Column("price", BigInteger, nullable=False),
     Column("sold_ms", BigInteger, nullable=False),
 )
@@ -338,25 +343,11 @@ def _tables(connection: Connection) -> set[str]:
 def _create(connection: Connection) -> None:
     METADATA.create_all(connection)
     for table in (*APPEND_ONLY, DUPLICATE):
-        _forbid(connection, table, "delete", "DELETE")
-        _forbid(connection, table, "replace", "INSERT", _is_there(table))
+        forbid(connection, table, "delete", "DELETE")
+        forbid(connection, table, "replace", "INSERT", is_there(table))
     for table in APPEND_ONLY:
-        _forbid(connection, table, "update", "UPDATE")
-    _forbid(connection, DUPLICATE, "update", "UPDATE", _more_than_counted())
-
-
-def _forbid(connection: Connection, table: Table, name: str, verb: str, when: str = "TRUE") -> None:
-    connection.exec_driver_sql(
-        f"CREATE TRIGGER {table.name}_no_{name} BEFORE {verb} ON {table.name} WHEN {when} "
-        f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only: record a correction instead'); END"
-    )
-
-
-def _is_there(table: Table) -> str:
-    """Whether an INSERT would meet a row: OR REPLACE deletes that one, without a trigger on most connections."""
-    key = " AND ".join(f"{column.name} = NEW.{column.name}" for column in table.primary_key)
-    found = (f"EXISTS (SELECT 1 FROM {table.name} WHERE {where})" for where in (key, "rowid = NEW.rowid"))  # noqa: S608 - constant names
-    return " OR ".join(found)
+        forbid(connection, table, "update", "UPDATE")
+    forbid(connection, DUPLICATE, "update", "UPDATE", _more_than_counted())
 
 
 def _more_than_counted() -> str:
@@ -367,11 +358,11 @@ def _more_than_counted() -> str:
 def _create_issuing(connection: Connection) -> None:
     ISSUING.create_all(connection)
     for table in (*_ISSUED_FOR_EVER, BINDING):
-        _forbid(connection, table, "delete", "DELETE")
-        _forbid(connection, table, "replace", "INSERT", f"{_is_there(table)} OR {_taken(table)}")
+        forbid(connection, table, "delete", "DELETE")
+        forbid(connection, table, "replace", "INSERT", f"{is_there(table)} OR {_taken(table)}")
     for table in _ISSUED_FOR_EVER:
-        _forbid(connection, table, "update", "UPDATE")
-    _forbid(connection, BINDING, "update", "UPDATE", _not_onwards())
+        forbid(connection, table, "update", "UPDATE")
+    forbid(connection, BINDING, "update", "UPDATE", _not_onwards())
 
 
 def overwrite_what_is_deleted(connection: Connection) -> None:
@@ -395,5 +386,12 @@ def _not_onwards() -> str:
     return f"{kept} OR NEW.state <= OLD.state"
 
 
-_STEPS: tuple[Callable[[Connection], None], ...] = (_create, _create_issuing)
+def _tell_concessions(connection: Connection) -> None:
+    """Add what older sales do not say: nothing was for residents only. A ledger that is made now says it already."""
+    columns = connection.exec_driver_sql("SELECT name FROM pragma_table_info('sale')").scalars()
+    if SALE.c.residents_only.name not in set(columns):
+        connection.exec_driver_sql("ALTER TABLE sale ADD COLUMN residents_only BIGINT NOT NULL DEFAULT 0")
+
+
+_STEPS: tuple[Callable[[Connection], None], ...] = (_create, _create_issuing, create_links, _tell_concessions)
 """Step n brings schema n-1 to n. A step that was released is never changed; a change of the tables is a new step."""

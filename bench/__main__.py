@@ -1,4 +1,4 @@
-"""``python -m bench [tap] [families] [issuing] [start] [--records N]``: runs the benchmarks named, or all."""
+"""``python -m bench [NAME ...] [--records N]``: runs the benchmarks named, or all."""
 
 import argparse
 import asyncio
@@ -9,12 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import families, issuing, start, tap
+from bench import families, issuing, national, start, tap
 from bench.figures import Report
 
 BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
     "tap": tap.run,
     "families": families.run,
+    "national": national.run,
     "issuing": issuing.run,
     "start": start.run,
 }

@@ -15,12 +15,12 @@ from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError,
 from backend_sync.publishing import publish
 from tests.validator.authority import NOW, Authority, card_key, seconds
 from tests.validator.list_making import content_signer, enrolled_spkis, for_signing
-from validator.certificates import credential_id
+from validator.certificates import credential_id, load_certificate
+from validator.chains import UntrustedIssuerError
 from validator.lists.directory import install, installed_versions
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind
-from validator.model import KeyAlgorithm
-from validator.trust_store import UntrustedIssuerError
+from validator.model import KeyAlgorithm, Scheme
 
 DATES = Dates(issued_s=seconds(NOW), not_after_s=seconds(NOW) + 86_400)
 ACME = "ACMETRANSIT00001"
@@ -78,7 +78,7 @@ def test_a_list_may_have_no_x509_issuer(tmp_path: Path, publisher: Publisher, fi
         assert (lists.trust.pkoc_issuer(ACME.encode()) is None) == (not pkoc)
         assert (lists.trust.sm_signer(IDENTIFIER[:8]) is None) == (not signers)
         with pytest.raises(UntrustedIssuerError):
-            lists.trust.chain(stranger, DATES.issued_s)
+            lists.trust.cards.chain(stranger, DATES.issued_s)
 
 
 def test_enrolled_keys_are_published_each_once(tmp_path: Path, publisher: Publisher) -> None:
@@ -207,6 +207,82 @@ class TestCommands:
         lists = load(tmp_path / "state" / "lists", {"office": publisher.key.public_key()}, "north")
         for number, spki in enumerate(enrolled_spkis()):
             assert lists.enrolled(credential_id(spki)) == (spki if number < 7 else None)
+
+    def test_each_nations_issuers_stand_by_themselves(
+        self, tmp_path: Path, publisher: Publisher, files: dict[str, Path], command: Command
+    ) -> None:
+        japan = tmp_path / "japan.pem"
+        japan.write_bytes(Authority.root("Japan").certificate.public_bytes(Encoding.PEM))
+        code, output = command(
+            *(
+                "trust",
+                "--national",
+                f"jp={japan}",
+                "--travel",
+                files["root.pem"],
+                "--dnie-component",
+                files["rsa.pem"],
+            ),
+            *("--estonia", "--json"),
+        )
+        assert code == 0, output
+        lists = installed(publisher, tmp_path / "gate", ListKind.TRUST)
+        assert lists.trust is not None
+        held = [lists.trust.national(scheme) is not None for scheme in (Scheme.ESTONIA, Scheme.JAPAN, Scheme.SPAIN)]
+        assert held == [True, True, False]
+        assert [each.subject for each in lists.trust.travel_anchors] == [Authority.root().certificate.subject]
+        assert lists.trust.component_roots == (card_key(KeyAlgorithm.RSA2048).public_key(),)
+        estonia = lists.trust.national(Scheme.ESTONIA)
+        assert estonia is not None
+        stranger = load_certificate(Authority.root("Japan").issue(card_key(KeyAlgorithm.P256)))
+        with pytest.raises(UntrustedIssuerError):
+            estonia.chain(stranger, DATES.issued_s)
+
+    @pytest.mark.parametrize(
+        ("option", "why"),
+        [
+            (("--national", "fr=japan.pem"), "a scheme of"),
+            (("--national", "jp"), "SCHEME=FILE"),
+            (("--dnie-component", "acme.pem"), "no RSA public key"),
+            (("--dnie-component", "root.pem"), "no public key"),
+            (("--travel", "acme.pem"), "acme.pem"),
+            (("--national", "jp=signer.pem"), "not an issuer's"),
+        ],
+    )
+    def test_what_is_no_nations_issuer_is_refused(
+        self, files: dict[str, Path], command: Command, option: tuple[str, str], why: str
+    ) -> None:
+        name, value = option
+        for file, path in files.items():
+            value = value.replace(file, str(path))
+        code, output = command("trust", name, value)
+        assert code != 0
+        assert why in " ".join(output.split())
+
+    def test_keys_under_names_reach_a_gate(self, tmp_path: Path, publisher: Publisher, command: Command) -> None:
+        name, spki, file = bytes(range(16)), enrolled_spkis()[0], tmp_path / "named.csv"
+        file.write_text(f"name,public_key\n{name.hex()},{spki.hex()}\n")
+        code, output = command("enrolled", "--named", file, "--json")
+        assert (code, json.loads(output)["entries"]) == (0, 1)
+        lists = installed(publisher, tmp_path / "gate", ListKind.ENROLLED)
+        assert (lists.enrolled_under(name), lists.enrolled(name)) == (spki, None)
+        assert (lists.enrolled_under(credential_id(spki)), lists.enrolled(credential_id(spki))) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("public_key\n00\n", "no columns name and public_key"),
+            (f"name,public_key\nabc,{'00' * 91}\n", "line 2"),
+            (f"name,public_key\n{'00' * 16},00\n", "line 2"),
+            (f"name,public_key\n{'00' * 15},KEY\n", "32 hexadecimal digits"),
+        ],
+    )
+    def test_a_wrong_file_of_names(self, tmp_path: Path, command: Command, text: str, why: str) -> None:
+        file = tmp_path / "named.csv"
+        file.write_text(text.replace("KEY", enrolled_spkis()[0].hex()))
+        code, output = command("enrolled", "--named", file)
+        assert code != 0
+        assert why in output
 
     def test_a_wrong_line_is_told_and_nothing_published(self, tmp_path: Path, command: Command) -> None:
         keys = tmp_path / "keys.csv"

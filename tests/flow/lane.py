@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -90,7 +91,7 @@ class Lane:
         key = key or ec.generate_private_key(ec.SECP256R1())
         return Card(key, self.issuer.issue(key, self.now - DAY, self.now + 365 * DAY), Technology.TYPE_A, "jcop4-p71")
 
-    def sell(self, card: Card | OperatorCard, kind: ProductKind = ProductKind.PERIOD_PASS, **facts: int) -> None:
+    def sell(self, card: Card | OperatorCard, kind: ProductKind = ProductKind.PERIOD_PASS, **facts: Any) -> None:
         """Sell a product and bring new tickets to the gate."""
         self.sold += 1
         now_s = int(self.now.timestamp())

@@ -15,7 +15,7 @@ from backend_sync.demo.media import Operator, OperatorCard
 from hardware.gate import Signal
 from hardware.virtual.air import Field
 from tests.flow.lane import open_lane
-from validator.families import FAMILIES
+from validator.families import OPERATOR_FAMILIES
 from validator.model import Assurance, Reason
 from validator.profiles import ntag424, piv, piv_sm, pkoc1, pkoc2, ultralight_aes
 from validator.station import HOLD_OFF_S
@@ -63,7 +63,7 @@ async def read(reader: str, operator: Operator, cache: Path, *options: str) -> d
     return found
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", list(OPERATOR_FAMILIES))
 async def test_a_desk_reads_each_family(operator: Operator, tmp_path: Path, family: str) -> None:
     card = operator.issue(family)
     if family == pkoc1.NAME:
@@ -89,7 +89,7 @@ async def test_a_tag_that_hides_its_uid_is_known_by_its_token(operator: Operator
         assert found["credential_id"] == card.credential_id.hex()
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", list(OPERATOR_FAMILIES))
 async def test_a_desk_of_another_operator_believes_none(operator: Operator, tmp_path: Path, family: str) -> None:
     stranger = Operator.create(tmp_path / "stranger", operator.now).issue(family)
     async with held(stranger) as reader:
@@ -100,8 +100,8 @@ async def test_a_desk_of_another_operator_believes_none(operator: Operator, tmp_
 
 
 async def test_a_lane_takes_all_families_and_asks_no_more_than_it_must(tmp_path: Path, operator: Operator) -> None:
-    async with open_lane(tmp_path / "lane", families=list(FAMILIES), operator=operator) as lane:
-        cards = {family: operator.issue(family) for family in FAMILIES}
+    async with open_lane(tmp_path / "lane", families=list(OPERATOR_FAMILIES), operator=operator) as lane:
+        cards = {family: operator.issue(family) for family in OPERATOR_FAMILIES}
         enrolled = operator.enrol(cards[pkoc1.NAME])
         for card in cards.values():
             lane.sell(card)
@@ -118,7 +118,7 @@ async def test_a_lane_takes_all_families_and_asks_no_more_than_it_must(tmp_path:
             assert (report.tap.profile, report.tap.reason) == (family, Reason.REVOKED), report
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", list(OPERATOR_FAMILIES))
 async def test_a_card_torn_away_at_any_exchange_is_asked_again(tmp_path: Path, operator: Operator, family: str) -> None:
     async with open_lane(tmp_path / "lane", families=[family], operator=operator) as lane:
         card = operator.issue(family)

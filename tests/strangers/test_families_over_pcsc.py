@@ -15,10 +15,10 @@ from tests.describing import Described, describe
 from tests.flow.test_read_families import FIRST, KEPT, KNOWN
 from tests.strangers.conftest import PORT, READER, PcscService
 from validator.choice import Family
-from validator.families import FAMILIES
+from validator.families import OPERATOR_FAMILIES
 from validator.profiles import ntag424, pkoc1
 
-WITH_APDUS = [name for name, family in FAMILIES.items() if isinstance(family, Family)]
+WITH_APDUS = [name for name, family in OPERATOR_FAMILIES.items() if isinstance(family, Family)]
 STRANGERS = {pkoc1.NAME: "NOT_ENROLLED", ntag424.NAME: "KEY_NOT_HERE"}
 
 

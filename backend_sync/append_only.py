@@ -1,0 +1,31 @@
+"""Triggers by which SQLite itself keeps evidence from being changed, whoever opened the file."""
+
+from sqlalchemy import Connection, Table
+
+_APPEND_ONLY = "is append-only: record a correction instead"
+
+
+def forbid(
+    connection: Connection, table: Table, name: str, verb: str, when: str = "TRUE", *, why: str = _APPEND_ONLY
+) -> None:
+    """Have the database refuse a statement on a table.
+
+    Args:
+        connection: To the database.
+        table: The table.
+        name: Tells this trigger from the table's others.
+        verb: ``INSERT``, ``UPDATE`` or ``DELETE``.
+        when: An SQL condition over ``NEW`` and ``OLD``; always, by default.
+        why: What follows the table's name in the error.
+    """
+    connection.exec_driver_sql(
+        f"CREATE TRIGGER {table.name}_no_{name} BEFORE {verb} ON {table.name} WHEN {when} "
+        f"BEGIN SELECT RAISE(ABORT, '{table.name} {why}'); END"
+    )
+
+
+def is_there(table: Table) -> str:
+    """Whether an INSERT would meet a row: OR REPLACE deletes that one, without a trigger on most connections."""
+    key = " AND ".join(f"{column.name} = NEW.{column.name}" for column in table.primary_key)
+    found = (f"EXISTS (SELECT 1 FROM {table.name} WHERE {where})" for where in (key, "rowid = NEW.rowid"))  # noqa: S608 - constant names
+    return " OR ".join(found)
