@@ -15,6 +15,7 @@ from backend_sync import bindings, schema
 from backend_sync.enrolment_errors import EnrolmentError
 from backend_sync.links_table import LINK, LINK_ENDED, PERSON
 from validator.model import Assurance, DocumentType
+from validator.person_key import LASTING
 
 _CHUNK: Final = 1000
 _RESIDENTS: Final = frozenset({DocumentType.CITIZEN, DocumentType.EU_CITIZEN, DocumentType.RESIDENT})
@@ -32,7 +33,10 @@ class LinkEnding(IntEnum):
 
 
 DENIED: Final = frozenset({LinkEnding.REPLACED, LinkEnding.LOST, LinkEnding.CLOSED})
-"""What ended so belongs on the deny list; by mistake, somebody else's good card may have been linked."""
+"""What ended so belongs on the deny list; by mistake, somebody else's good card may have been linked.
+
+What was denied once stays so while it is not live, however later links of it ended: a mistake is undone, and no more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +160,17 @@ def account_of(connection: Connection, credential_id: bytes) -> str | None:
 def is_resident(connection: Connection, account: str) -> bool:
     """Whether a concession for residents may be sold to an account, as far as a document can tell.
 
-    The newest live link counts. An e-resident's document, a diplomat's, and one that tells nothing are none of a
-    resident. A citizen may live abroad: where that matters, the register has to say the rest.
+    The newest live link counts; where a person of the account has a code for life, the newest by a document of such a
+    scheme, so that a passport beside it gives and takes nothing. An e-resident's document, a diplomat's, and one that
+    tells nothing are none of a resident. A citizen may live abroad: where that matters, the register has to say the
+    rest.
     """
     live = _links().where(LINK.c.account == account, LINK_ENDED.c.link.is_(None))
-    documents = [DocumentType(row.document) for row in connection.execute(live)]
+    schemes = select(PERSON.c.scheme).where(PERSON.c.account == account, PERSON.c.scheme.in_(LASTING))
+    counting = set(connection.execute(schemes).scalars())
+    documents = [
+        DocumentType(row.document) for row in connection.execute(live) if not counting or row.scheme in counting
+    ]
     return bool(documents) and documents[-1] in _RESIDENTS
 
 
@@ -185,12 +195,13 @@ def not_residents(connection: Connection, credential_ids: Collection[bytes]) -> 
 
 def ended_credential_ids(connection: Connection) -> Iterator[bytes]:
     """Yield the credentials that are linked no more and belong on the deny list, 16 bytes each."""
-    newest = select(func.max(LINK.c.id)).group_by(LINK.c.credential_id)
+    live = select(LINK.c.credential_id).outerjoin(LINK_ENDED).where(LINK_ENDED.c.link.is_(None))
     ended = (
         select(LINK.c.credential_id)
-        .join(LINK_ENDED, LINK_ENDED.c.link == LINK.c.id)
-        .where(LINK.c.id.in_(newest), LINK_ENDED.c.why.in_([why.value for why in DENIED]))
-        .order_by(LINK.c.id)
+        .join(LINK_ENDED)
+        .where(LINK_ENDED.c.why.in_([why.value for why in DENIED]), LINK.c.credential_id.not_in(live))
+        .group_by(LINK.c.credential_id)
+        .order_by(func.max(LINK.c.id))
     )
     yield from connection.execute(ended).scalars()
 

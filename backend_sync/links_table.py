@@ -79,13 +79,14 @@ LINK_ENDED = Table(
 PROOF_USED = Table(
     "proof_used",
     LINKING,
-    # Number of a desk's proof of a person, and a credential that was linked by it, or found linked.
+    # Number of a desk's proof, and a credential that it was used with: of a document's, all that were read with it,
+    # its own included; of another card's, those of the documents.
     Column("proof", LargeBinary(16), nullable=False),
     Column("credential_id", LargeBinary(16), nullable=False),
     Column("used_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("proof", "credential_id"),
 )
-"""What each proof has done: said again, it does nothing more."""
+"""What each proof was used with: said again it does nothing more, and with anything else it is refused."""
 
 PERSON_BY_ACCOUNT = Index("person_by_account", PERSON.c.account)
 LINK_BY_ACCOUNT = Index("link_by_account", LINK.c.account)

@@ -558,6 +558,7 @@ def test_a_second_document_joins_where_the_known_person_is_read_along(ledger: Le
     with ledger.writing() as connection:
         assert links.is_resident(connection, account)
         links.unlink(connection, [MARI.card.credential_id], LinkEnding.MISTAKE, "front-1", later)
+        assert not links.is_resident(connection, account), "and gives nothing"
 
 
 def test_nobody_who_joined_by_a_card_changes_a_concession(ledger: Ledger) -> None:
