@@ -93,6 +93,11 @@ AT_A_GATE: list[tuple[str, Callable[[], Chip], str, Reason, Assurance | None]] =
 CLAIMING = [esteid2018.NAME, esteid2025.NAME, jpki.NAME, dnie.NAME, emrtd.NAME]
 
 
+def last_said(lane: Lane) -> Signal:
+    """What the passenger was shown last; on a slow machine the lamp may be ready again by now."""
+    return next(signal for signal in reversed(lane.gate.shown) if signal is not Signal.READY)
+
+
 async def test_a_card_that_can_only_claim_is_sent_to_a_desk_and_the_next_one_rides(tmp_path: Path) -> None:
     """A pass was sold for each of these credentials, so that nothing but the missing proof stands in the way."""
     async with lane_of(tmp_path / "lane", CLAIMING, sold_to=[ESTONIAN, JAPANESE]) as lane:
@@ -101,14 +106,14 @@ async def test_a_card_that_can_only_claim_is_sent_to_a_desk_and_the_next_one_rid
             refused = (await lane.tap(make(), technology)).tap
             assert (refused.reason, refused.profile, refused.assurance) == (reason, profile, assurance), name
             assert refused.credential_id is None, "nothing is recorded against whom a copy could claim to be"
-            assert (lane.gate.shown[-1], refused.product_id) == (Signal.DENY, None), name
+            assert (last_said(lane), refused.product_id) == (Signal.DENY, None), name
             next_one = lane.card()
             lane.sell(next_one)
             lane.publish()
             publish_nations(lane)
             served = (await lane.present(next_one)).tap
             assert (served.reason, served.profile) == (Reason.VALID, piv.NAME), f"after a {name}"
-            assert lane.gate.shown[-1] is Signal.GRANT
+            assert last_said(lane) is Signal.GRANT
 
 
 async def test_a_card_of_the_generations_before_is_no_medium_of_an_air(tmp_path: Path) -> None:
@@ -130,7 +135,7 @@ async def test_an_enrolled_card_opens_and_its_clone_and_a_stranger_do_not(tmp_pa
             tap = (await lane.tap(make(), Technology.TYPE_B)).tap
             assert (tap.reason, tap.profile) == (reason, mynumber_surface.NAME)
             assert (
-                (tap.assurance is Assurance.CHIP) == (lane.gate.shown[-1] is Signal.GRANT) == (reason is Reason.VALID)
+                (tap.assurance is Assurance.CHIP) == (last_said(lane) is Signal.GRANT) == (reason is Reason.VALID)
             )
             assert tap.credential_id == (SURFACE if reason is Reason.VALID else None)
 
