@@ -134,9 +134,7 @@ async def test_an_enrolled_card_opens_and_its_clone_and_a_stranger_do_not(tmp_pa
         for make, reason in taps:
             tap = (await lane.tap(make(), Technology.TYPE_B)).tap
             assert (tap.reason, tap.profile) == (reason, mynumber_surface.NAME)
-            assert (
-                (tap.assurance is Assurance.CHIP) == (last_said(lane) is Signal.GRANT) == (reason is Reason.VALID)
-            )
+            assert (tap.assurance is Assurance.CHIP) == (last_said(lane) is Signal.GRANT) == (reason is Reason.VALID)
             assert tap.credential_id == (SURFACE if reason is Reason.VALID else None)
 
 
