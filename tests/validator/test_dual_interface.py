@@ -1,5 +1,6 @@
 """What holds of both Estonian cards with two interfaces: the rungs, what each wrong card becomes, PINs that stay."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -431,6 +432,7 @@ class TestSilence:
         with pytest.raises(ProfileError) as caught:
             tap(kind, Reader(kind.chip(authority, **options)), chosen)
         told = f"{caught.value} {caught.value!r} {caught.value.__cause__!r} {chosen!r}"
+        told = re.sub(r"0x[0-9a-f]+", "", told)  # an address in memory holds any four digits now and then
         for secret in (PIN, WRONG_PIN, CAN, WRONG_CAN, CODE, SURNAME):
             assert secret not in told
 
