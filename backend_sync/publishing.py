@@ -127,11 +127,12 @@ def publish_trust(
         list[str] | None,
         typer.Option(
             metavar="SCHEME=FILE",
-            help=f"Issuers of national identity cards, PEM or DER, roots among them; schemes: {', '.join(Scheme)}.",
+            help=f"Issuers of national identity cards, PEM, DER or a folder; schemes: {', '.join(Scheme)}.",
         ),
     ] = None,
     travel: Annotated[
-        list[Path] | None, typer.Option(help="Country signing authorities (CSCA) of travel documents, PEM or DER.")
+        list[Path] | None,
+        typer.Option(help="Country signing authorities (CSCA) of travel documents: PEM, DER or a folder."),
     ] = None,
     dnie_component: Annotated[
         list[Path] | None,
@@ -160,7 +161,7 @@ def publish_trust(
         sm_signers=sm_signer or [],
         national=_national(national or []),
         pinned={Scheme.ESTONIA: estonian_issuers.production_issuers()} if estonia else {},
-        travel_anchors=travel or [],
+        travel_anchors=_unfolded(travel or []),
         component_roots=dnie_component or [],
         empty=empty,
     )
@@ -348,8 +349,13 @@ def _national(options: list[str]) -> dict[Scheme, list[Path]]:
         name, equals, path = option.partition("=")
         if not (equals and path) or name not in set(Scheme):
             raise typer.BadParameter(f"--national {option!r}: give SCHEME=FILE, a scheme of {', '.join(Scheme)}")
-        found.setdefault(Scheme(name), []).append(Path(path))
+        found.setdefault(Scheme(name), []).extend(_unfolded([Path(path)]))
     return found
+
+
+def _unfolded(paths: list[Path]) -> list[Path]:
+    """Put a folder's files in its place: of `--travel *.pem` a shell makes one authority and many root certificates."""
+    return [each for path in paths for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

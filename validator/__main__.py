@@ -174,12 +174,12 @@ def read(
     if desk is not None and as_json:
         raise typer.BadParameter("with --desk the signed proof is all that is printed: leave out --json")
     speaker = None if desk is None else load_desk(desk)
-    told = holder_secrets(can, mrz, pin)
     authorities = load_issuers(trust)
     chosen = _families(family or list(FAMILIES))
     own_keys = card_keys(CardsSection(keys=None if keys is None else str(keys.absolute())), Path)
     clock = SystemClock(0)
     cards = KnownCardStore.open(cache or default_cache(), authorities.store.version)
+    told = holder_secrets(can, mrz, pin)  # nobody is asked for a PIN that a wrong folder makes worthless
     try:
         known = Desk(authorities, chosen, own_keys, cards, told)
         found = asyncio.run(read_one(open_reader(reader), known, clock.now(), wait_s))

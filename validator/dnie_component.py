@@ -11,7 +11,6 @@ Not known, for want of a public copy: which extensions these certificates carry.
 may be a card, no card an authority), and what is not there is not asked for.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -132,11 +131,6 @@ def chip_key(certificate: bytes) -> rsa.RSAPublicKey:
         CertificateError: The certificate cannot be read.
     """
     return _key(_load(certificate))
-
-
-def root_id(root: rsa.RSAPublicKey) -> bytes:
-    """Return what a component root is listed under: the SHA-256 of its SubjectPublicKeyInfo, 32 bytes."""
-    return hashlib.sha256(spki_of(root)).digest()
 
 
 def _load(der: bytes) -> x509.Certificate:

@@ -42,6 +42,11 @@ def holder_secrets(can: str | None, mrz: str | None, pin: str | None) -> Secrets
     return told
 
 
+def ask(question: str) -> str:
+    """Ask for a secret: on a terminal without showing it, else the next line of standard input."""
+    return getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+
+
 def _check(told: Secrets) -> None:
     """Refuse what cannot be, and bring the machine-readable zone into its form."""
     if told.can is not None and not (told.can.isdigit() and len(told.can) == CAN_DIGITS):
@@ -55,9 +60,7 @@ def _check(told: Secrets) -> None:
 def _told(given: str | None, question: str) -> bytearray | None:
     if given is None:
         return None
-    if given == ASK:
-        given = getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
-    return bytearray(given.encode("ascii", "replace"))
+    return bytearray((ask(question) if given == ASK else given).encode("ascii", "replace"))
 
 
 def _mrz_information(typed: bytearray) -> bytes:

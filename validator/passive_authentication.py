@@ -7,7 +7,8 @@ The order is fixed, so that each reason says something true about the document:
 3. the signature holds, and each data group that was read has the digest that is in it (`DATA_TAMPERED`);
 4. the machine-readable zone is one of them, and its issuing state is that country (`UNTRUSTED_ISSUER`);
 5. the key that the chip proved is in data group 14 or 15, as one of them (`DATA_TAMPERED`);
-6. the dates of signers and document hold (`CERTIFICATE_EXPIRED`, `CERTIFICATE_NOT_YET_VALID`).
+
+The dates of signers and document come back with the verdict; `validator.trust` holds them against the clock.
 
 EF.CardSecurity is a signed file of its own, and is judged in the same way, by the same country. Its keys vouch for
 nothing: no signature says of which document it is, so that it could be from another one. Nothing of all this says that
@@ -75,27 +76,6 @@ class Genuine:
     not_after: int
     country: str
     mrz: Mrz
-
-
-def judge_document(document: TravelDocument, signers: CountrySigners, at_s: int) -> Genuine | Reason:
-    """Judge the files of a travel document, dates and all.
-
-    Args:
-        document: What was read.
-        signers: Countries' authorities that are accepted.
-        at_s: Now, seconds since 1970 UTC.
-
-    Returns:
-        What is genuine, or the one reason why it is not.
-    """
-    found = examine(document, signers, at_s)
-    if isinstance(found, Reason):
-        return found
-    if at_s > found.not_after:
-        return Reason.CERTIFICATE_EXPIRED
-    if at_s < found.not_before:
-        return Reason.CERTIFICATE_NOT_YET_VALID
-    return found
 
 
 def examine(document: TravelDocument, signers: CountrySigners, at_s: int) -> Genuine | Reason:

@@ -19,7 +19,6 @@ from validator.model import Scheme
 from validator.secret_files import SecretError, read_secret, wipe
 
 KEY_BYTES: Final = 32
-PERSON_BYTES: Final = 32
 ICAO: Final = "icao"
 """Stands for the scheme of a travel document whose state has no scheme here."""
 LASTING: Final = frozenset({Scheme.ESTONIA.value, Scheme.SPAIN.value})

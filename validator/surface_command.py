@@ -7,13 +7,11 @@ the birth date nor the identification number is in it, nor in anything that is s
 
 import asyncio
 import fcntl
-import getpass
 import math
 import os
 import re
 import secrets
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
@@ -31,7 +29,7 @@ from validator.certificates import HOSTILE, CertificateError, credential_id, loa
 from validator.clock import SystemClock
 from validator.commandline import JsonOption, print_json
 from validator.dialogue import Traffic, drive
-from validator.holder_secrets import ASK, SecretRefused
+from validator.holder_secrets import ASK, SecretRefused, ask
 from validator.issuers import IssuersError
 from validator.model import Reason
 from validator.operator_keys import OperatorKeys
@@ -349,11 +347,9 @@ def _words(error: ProfileError) -> str:
 
 
 def _told(given: str) -> bytearray:
-    if given == ASK:
-        question = "Birth date of the card's holder (YYYYMMDD): "
-        given = getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    told = ask("Birth date of the card's holder (YYYYMMDD): ") if given == ASK else given
     try:
-        return surface_enrolment.opening_digits(given)
+        return surface_enrolment.opening_digits(told)
     except ValueError as error:
         raise SecretRefused(f"--birth-date: {error}: the card was not asked; run this again") from None
 

@@ -46,7 +46,7 @@ class Process:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
@@ -140,7 +140,7 @@ class Mosquitto:
             str(configuration),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         await _listening(self.port)
 
@@ -161,7 +161,7 @@ def choose_broker(folder: Path) -> tuple[str, Broker]:
     return "Mosquitto", Mosquitto(program, folder, port)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the system ask this process to stop when the demo dies, however it dies (prctl(2))."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
+from backend_sync.demo.processes import end_with_parent
+
 STOP_S = 10.0
 
 
@@ -31,7 +33,13 @@ class Supervised:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - it only calls, and a test that is killed leaves nobody behind
+            )
 
     def kill(self) -> None:
         """``kill -9``, and start again is the caller's business. A process that died by itself is a failure."""

@@ -20,13 +20,14 @@ from tests.validator.travel_authority import (
     Country,
     DocumentSigner,
     SignerKey,
+    judge_document,
     lds_security_object,
     new_key,
 )
 from tests.validator.travel_documents import country, rsa_key
 from validator.country_signers import CountrySigners
 from validator.model import Reason
-from validator.passive_authentication import Genuine, judge_document
+from validator.passive_authentication import Genuine
 from validator.proof import TravelDocument
 
 GROUPS = {DG1: lds.encode_dg1(Holder().card())}

@@ -207,9 +207,6 @@ class TestUnits:
     def test_the_issuer_of_the_issuer_names_the_root(self, terminal: cwa14890.TerminalKeys) -> None:
         assert dnie_component.root_units(Issuers(terminal).issuer()) == ("DNIE", terminal.unit)
 
-    def test_a_root_is_listed_under_its_key(self) -> None:
-        assert len({dnie_component.root_id(terminal.root.public_key()) for terminal in (OLD, NEW)}) == 2
-
     @given(octets=st.binary(max_size=100))
     def test_any_bytes_are_refused(self, octets: bytes) -> None:
         with pytest.raises(CertificateError):

@@ -20,7 +20,7 @@ from hardware.virtual.emrtd import AgreementKey, Keys
 from tests.validator.authority import NOW, seconds
 from tests.validator.judging import instant
 from tests.validator.scripted_card import TARGET, tlv
-from tests.validator.travel_authority import SECURITY_INFOS, Country, explicit_spki
+from tests.validator.travel_authority import SECURITY_INFOS, Country, explicit_spki, judge_document
 from tests.validator.travel_documents import (
     BRAINPOOL,
     CA_AES_128,
@@ -52,7 +52,7 @@ from tests.validator.travel_documents import (
 from validator import active_authentication, choice, dialogue, trust, vouching
 from validator.country_signers import CountrySigners
 from validator.model import Assurance, Identity, KeyAlgorithm, Reason, Refusal
-from validator.passive_authentication import Genuine, judge_document
+from validator.passive_authentication import Genuine
 from validator.profiles import emrtd
 from validator.profiles.errors import (
     CanNeeded,

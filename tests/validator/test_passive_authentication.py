@@ -31,6 +31,7 @@ from tests.validator.travel_authority import (
     DocumentSigner,
     certify,
     explicit_spki,
+    judge_document,
     lds_security_object,
     name,
     new_key,
@@ -54,7 +55,7 @@ from tests.validator.travel_documents import (
 from validator.certificates import HOSTILE, CertificateError, KeyUnsupportedError, credential_id, spki_of
 from validator.country_signers import MAX_LINKS, CountrySigners, public_key
 from validator.model import NEVER, Reason
-from validator.passive_authentication import Genuine, examine, judge_document
+from validator.passive_authentication import Genuine, examine
 from validator.proof import TravelDocument
 from validator.signed_data import SignedDataError, parse_signed_data
 

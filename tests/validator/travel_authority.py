@@ -19,6 +19,10 @@ from ecdsa import curves
 
 from tests.validator.authority import DAY, NOW, Extension, usage
 from tests.validator.scripted_card import tlv
+from validator.country_signers import CountrySigners
+from validator.model import Reason
+from validator.passive_authentication import Genuine, examine
+from validator.proof import TravelDocument
 
 SINCE, UNTIL = NOW - 365 * DAY, NOW + 3650 * DAY
 SIGNER_EXTENSIONS: tuple[Extension, ...] = ((usage(sign=True), True),)
@@ -292,3 +296,24 @@ def lds_security_object(digests: Mapping[int, bytes], digest: str) -> bytes:
     """The content of EF.SOD (Doc 9303-10 §4.6.2.2)."""
     listed = [sequence(tlv("02", bytes([number])), tlv("04", value)) for number, value in sorted(digests.items())]
     return sequence(octets("02 01 00"), sequence(octets(DIGESTS[digest])), tlv("30", b"".join(listed)))
+
+
+def judge_document(document: TravelDocument, signers: CountrySigners, at_s: int) -> Genuine | Reason:
+    """Judge the files of a travel document, dates and all, as a gate with a synchronised clock does.
+
+    Args:
+        document: What was read.
+        signers: Countries' authorities that are accepted.
+        at_s: Now, seconds since 1970 UTC.
+
+    Returns:
+        What is genuine, or the one reason why it is not.
+    """
+    found = examine(document, signers, at_s)
+    if isinstance(found, Reason):
+        return found
+    if at_s > found.not_after:
+        return Reason.CERTIFICATE_EXPIRED
+    if at_s < found.not_before:
+        return Reason.CERTIFICATE_NOT_YET_VALID
+    return found
