@@ -37,7 +37,7 @@ bench: $(PCSC)
 	$(BIN)/python -m bench
 
 soak: $(PCSC)
-	PILET_SOAK=1 $(BIN)/pytest -m slow --timeout 3600
+	PILET_SOAK=1 $(BIN)/pytest -n auto --dist loadgroup -m "slow or hostile" --timeout 3600
 
 clean:
 	rm -rf $(VENV) build *.egg-info bench/out

@@ -16,6 +16,7 @@ from hardware.chip_authentication import ChipAuthenticationError
 from hardware.domain_parameters import STANDARDIZED
 from hardware.ec_keys import EcKey
 from hardware.virtual import emrtd_files
+from tests.hostile import hostile
 
 AES_128, AES_192, AES_256 = (bytes.fromhex(f"04007F000702020302{arc}") for arc in ("02", "03", "04"))
 TERMINAL, CHIP = 0x1234567, 0x89ABCDEF
@@ -142,6 +143,7 @@ class TestConfirmation:
         assert expected == received
         assert len(expected) == 8
 
+    @hostile
     @given(st.binary(max_size=40), st.integers(0, 0xFFFF))
     def test_nothing_else_confirms(self, data: bytes, sw: int) -> None:
         expected, received = ca.confirmation(self.keys, ResponseApdu(data, sw))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hardware import cwa14890, iso9796, tlv
 from hardware.cwa14890 import Cwa14890Error, TerminalCertificate, TerminalKeys, parse_terminals, published_terminals
+from tests.hostile import hostile
 
 CHALLENGE = bytes.fromhex("0102030405060708")
 K_ICC = bytes(range(32))
@@ -162,6 +163,7 @@ class TestWrongAnswer:
         with pytest.raises(Cwa14890Error, match="longer"):
             FIRST.open(encrypted, 120)
 
+    @hostile
     @given(octets=st.binary(max_size=140))
     def test_any_bytes_are_refused(self, octets: bytes) -> None:
         with pytest.raises(Cwa14890Error):
@@ -229,6 +231,7 @@ class TestTerminalCertificate:
         with pytest.raises(Cwa14890Error):
             TerminalCertificate.open(bytes(octets), FIRST.root)
 
+    @hostile
     @given(octets=st.binary(max_size=260))
     def test_any_bytes_are_refused(self, octets: bytes) -> None:
         with pytest.raises(Cwa14890Error):
@@ -236,6 +239,7 @@ class TestTerminalCertificate:
 
 
 class TestKeyFile:
+    @hostile
     @given(octets=st.binary(max_size=60))
     def test_any_bytes_are_no_file_of_keys(self, octets: bytes) -> None:
         with pytest.raises(Cwa14890Error):

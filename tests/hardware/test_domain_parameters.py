@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hardware import tlv
 from hardware.domain_parameters import STANDARDIZED, DomainParameters, PointError
+from tests.hostile import hostile
 from tests.missing import program
 
 #: TR-03110-3, table 4, by OpenSSL's names.
@@ -153,7 +154,7 @@ class TestNoPoint:
         with pytest.raises(PointError, match="infinity"):
             parameters.multiply(point, parameters.order)
 
-    @slow_examples
+    @hostile
     @given(parameters=any_parameters, octets=st.binary(max_size=140))
     def test_any_octets(self, parameters: DomainParameters, octets: bytes) -> None:
         with pytest.raises(PointError):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hardware.domain_parameters import STANDARDIZED
 from hardware.ec_keys import EcKey, EcKeyError, EcKeyUnsupported, canonical, parse_ec_key
+from tests.hostile import hostile
 from tests.validator.scripted_card import tlv
 from tests.validator.travel_authority import explicit_parameters, explicit_spki, octets, sequence
 
@@ -121,6 +122,7 @@ def test_a_compressed_point_is_refused() -> None:
         parse_ec_key(sequence(sequence(ID_EC, octets("06 08 2A8648CE3D030107")), tlv("03", b"\0" + spki)))
 
 
+@hostile
 @given(st.binary(max_size=200))
 def test_any_octets_are_a_key_or_refused(spki: bytes) -> None:
     try:

@@ -16,6 +16,7 @@ from hardware import iso9796
 from hardware.cwa14890 import published_terminals
 from hardware.iso9796 import NAMED, SHA1_AGREED, Iso9796Error, Production, Trailer
 from hardware.tlv import parse, parse_one
+from tests.hostile import hostile
 from tests.missing import program
 
 TRAILERS = (SHA1_AGREED, *NAMED)
@@ -236,6 +237,7 @@ class TestWrong:
         with pytest.raises(Iso9796Error):
             iso9796.recover(numbers()[2], bytes(signature), REST, production=production)
 
+    @hostile
     @BOTH
     @given(signature=st.binary(max_size=140), rest=st.binary(max_size=20))
     def test_any_bytes_are_refused(self, production: Production, signature: bytes, rest: bytes) -> None:

@@ -13,6 +13,7 @@ from hardware.ec_keys import EcKey
 from hardware.lds import LdsError, Mrz, check_digit, encode_dg1, parse_dg1, parse_dg14, parse_dg15, whole_length
 from hardware.virtual import emrtd_files
 from hardware.virtual.emrtd_files import Holder
+from tests.hostile import hostile
 from tests.validator.scripted_card import tlv
 
 #: Doc 9303-4 appendix B, 9303-5 appendix B, 9303-6 appendix B: the same person in three sizes.
@@ -124,6 +125,7 @@ class TestMachineReadableZone:
             return
         assert digit in "0123456789"
 
+    @hostile
     @given(st.one_of(st.binary(max_size=200), st.text(st.characters(max_codepoint=127), min_size=90, max_size=90)))
     def test_any_octets_are_a_zone_or_refused(self, content: bytes | str) -> None:
         octets = content if isinstance(content, bytes) else tlv("61", tlv("5F1F", content.encode()))
@@ -205,6 +207,7 @@ class TestSecurityInfos:
         with pytest.raises(LdsError):
             parse_dg14(tlv("6E", content))
 
+    @hostile
     @given(st.binary(max_size=120))
     def test_any_octets_are_read_or_refused(self, octets: bytes) -> None:
         for content in (octets, tlv("6E", octets), tlv("6E", tlv("31", tlv("30", octets)))):

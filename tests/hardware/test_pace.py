@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hardware.domain_parameters import STANDARDIZED
 from hardware.pace import Mapping, PaceError, PaceInfo, PasswordKind
 from hardware.pace_party import Party
 from tests.hardware.pace_vectors import AES_256, ICAO, ICAO_CAM, drawing, octets, private_numbers
+from tests.hostile import hostile
 
 P256_128 = PaceInfo.of(Mapping.GM, 16, 12)
 SUITES = [
@@ -44,6 +46,11 @@ def run(info: PaceInfo, seeds: bytes, nonces: tuple[bytes, bytes]) -> tuple[Part
     terminal.agree(card_key)
     card.agree(terminal_key)
     return terminal, card
+
+
+@cache
+def agreed_with_mapping() -> tuple[Party, Party]:
+    return run(PaceInfo.of(Mapping.CAM, 16, 12), bytes(range(160)), (bytes(16), bytes(16)))
 
 
 class TestVectors:
@@ -207,9 +214,10 @@ class TestRefused:
         with pytest.raises(PaceError, match="nonce"):
             pace.open_nonce(bytes(16), bytes(length))
 
+    @hostile
     @given(encrypted=st.binary(max_size=80))
     def test_any_chip_authentication_data(self, encrypted: bytes) -> None:
-        terminal, card = run(PaceInfo.of(Mapping.CAM, 16, 12), bytes(range(160)), (bytes(16), bytes(16)))
+        terminal, card = agreed_with_mapping()
         key = STANDARDIZED[12].public_point(3)
         try:
             chip_data = terminal.open_chip_data(encrypted)
@@ -342,6 +350,7 @@ class TestCardAccess:
         with pytest.raises(PaceError):
             pace.parse_card_access(content)
 
+    @hostile
     @given(content=st.binary(max_size=80) | st.binary(max_size=60).map(lambda inner: tlv.encode(0x31, inner)))
     def test_any_octets(self, content: bytes) -> None:
         try:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hardware.apdu import ApduError, CommandApdu, ResponseApdu
 from hardware.secure_messaging import MAX_COMMAND_DATA, SecureChannel, SecureMessagingError
+from tests.hostile import hostile
 
 VECTORS = {
     vector["name"]: vector
@@ -204,6 +205,7 @@ class TestFlippedBits:
             terminal.open_response(ResponseApdu.from_bytes(bytes(message)))
         assert not terminal.alive
 
+    @hostile
     @given(data=st.binary(max_size=300), sw=st.integers(0, 0xFFFF))
     def test_any_answer_at_all(self, data: bytes, sw: int) -> None:
         terminal = asked()
@@ -211,6 +213,7 @@ class TestFlippedBits:
             terminal.open_response(ResponseApdu(data, sw))
         assert not terminal.alive
 
+    @hostile
     @given(cla=BYTE, ins=BYTE, p1=BYTE, p2=BYTE, data=st.binary(max_size=255))
     def test_any_command_at_all(self, cla: int, ins: int, p1: int, p2: int, data: bytes) -> None:
         card = channel()
@@ -218,6 +221,7 @@ class TestFlippedBits:
             card.open_command(CommandApdu(cla, ins, p1, p2, data))
         assert not card.alive
 
+    @hostile
     @given(objects=st.binary(max_size=64), sw=WORDS)
     def test_any_objects_under_a_right_checksum(self, objects: bytes, sw: int) -> None:
         """Even who has the keys gets nothing but a plain answer or a refusal out of it."""
@@ -229,6 +233,7 @@ class TestFlippedBits:
         else:
             assert opened.sw == int.from_bytes(objects[-2:])
 
+    @hostile
     @given(objects=st.binary(max_size=64))
     def test_any_objects_of_a_command_under_a_right_checksum(self, objects: bytes) -> None:
         card, header = channel(), bytes([0x0C, 0xCB, 0x00, 0x00])

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hardware import tlv
 from hardware.tlv import Tlv, TlvError
+from tests.hostile import hostile
 
 SHORT_TAGS = st.integers(0, 0xFF).filter(lambda tag: tag & 0x1F != 0x1F)
 FIRSTS = st.sampled_from([first << 5 | 0x1F for first in range(8)])
@@ -39,6 +40,7 @@ def test_the_only_object_is_its_value(item: Tlv) -> None:
         tlv.parse_one(bytes(item), 0x7E7E)
 
 
+@hostile
 @given(st.binary(max_size=60), TAGS)
 def test_any_bytes_are_objects_or_an_error(data: bytes, tag: int) -> None:
     for read in (tlv.parse, lambda data: tlv.find(data, tag), lambda data: tlv.parse_one(data, tag)):

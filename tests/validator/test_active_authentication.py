@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware import iso9796
+from tests.hostile import hostile
 from tests.validator.travel_documents import curve_key, rsa_key, spki
 from validator.active_authentication import confirms
 
@@ -58,12 +59,14 @@ def test_a_key_on_a_curve(name: str, digest: hashes.HashAlgorithm) -> None:
     assert not confirms(spki(curve_key(name)), CHALLENGE, curve_key(name).sign(CHALLENGE, ec.ECDSA(hashes.SHA512())))
 
 
+@hostile
 @given(st.binary(max_size=300))
 def test_any_octets_are_no_signature(signature: bytes) -> None:
     for key in (spki(rsa_key()), spki(curve_key())):
         assert not confirms(key, CHALLENGE, signature)
 
 
+@hostile
 @given(st.binary(max_size=100))
 def test_any_octets_are_no_key(key: bytes) -> None:
     assert not confirms(key, CHALLENGE, bytes(256))

@@ -15,6 +15,7 @@ from hardware.lds import DG1
 from hardware.virtual.emrtd_files import Holder
 from tests.backend_sync.proving_desk import DESKS, desk, person_key
 from tests.dnie_cards import NUMBER, component, entry
+from tests.hostile import hostile
 from tests.validator.attempting import counting
 from tests.validator.authority import NOW, Authority, card_key, seconds
 from tests.validator.dual_interface_cards import IDEMIA, THALES
@@ -225,6 +226,7 @@ class TestNobody:
         with pytest.raises(IdentifierError):
             proved(holder(Scheme.JAPAN, der_of(generation(2).issue(CARD(), identified=False))))
 
+    @hostile
     @given(octets=st.binary(max_size=200), scheme=st.sampled_from(Scheme))
     def test_any_octets(self, octets: bytes, scheme: Scheme) -> None:
         travel = TravelDocument(b"", {DG1: octets}, chip_key=b"key")

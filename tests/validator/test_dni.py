@@ -9,6 +9,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from tests.validator.authority import Authority, card_key
 from validator import dni
 from validator.certificates import CertificateError, load_certificate
@@ -35,6 +36,7 @@ def test_one_wrong_digit_always_shows(number: int, place: int, digit: int) -> No
     assert (dni.check_letter(int(changed)) == dni.check_letter(number)) == (changed == text)
 
 
+@hostile
 @given(text=st.text(max_size=20))
 def test_any_text_is_a_number_or_refused_without_being_repeated(text: str) -> None:
     try:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hardware import cwa14890
 from tests.dnie_cards import NEW, OLD, SINCE, UNTIL, Issuers, certificate, key, name, with_sha1
+from tests.hostile import hostile
 from tests.validator.authority import usage
 from validator import dnie_component
 from validator.certificates import CertificateError, KeyUnsupportedError, credential_id, spki_of
@@ -186,6 +187,7 @@ class TestNoChain:
             with pytest.raises(CertificateError):
                 judge(changed if der is CHIP else CHIP, changed if der is ISSUER else ISSUER)
 
+    @hostile
     @given(octets=st.binary(max_size=200), first=st.booleans())
     def test_any_bytes_are_refused(self, octets: bytes, *, first: bool) -> None:
         with pytest.raises(CertificateError):
@@ -207,6 +209,7 @@ class TestUnits:
     def test_the_issuer_of_the_issuer_names_the_root(self, terminal: cwa14890.TerminalKeys) -> None:
         assert dnie_component.root_units(Issuers(terminal).issuer()) == ("DNIE", terminal.unit)
 
+    @hostile
     @given(octets=st.binary(max_size=100))
     def test_any_bytes_are_refused(self, octets: bytes) -> None:
         with pytest.raises(CertificateError):

@@ -13,6 +13,7 @@ from tests.dnie_cards import (
     entry,
     in_slot,
 )
+from tests.hostile import hostile
 from tests.validator.dnie_taps import SLOT, Tapped
 from validator.model import Assurance, Scheme
 from validator.profiles.errors import (
@@ -104,6 +105,7 @@ class TestDirectory:
         with pytest.raises(CardMalformed):
             Tapped(chip).tap(**SLOT)
 
+    @hostile
     @given(content=st.binary(min_size=1, max_size=200))
     def test_any_bytes_are_no_directory(self, content: bytes) -> None:
         with pytest.raises(ProfileError):

@@ -24,6 +24,7 @@ from tests.dnie_cards import (
     key,
     on_air,
 )
+from tests.hostile import hostile
 from tests.validator.dnie_taps import AIR, SLOT, Tapped, chip_of, dialogue, judged, wanting
 from validator import dnie_component
 from validator.certificates import CertificateError
@@ -249,6 +250,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=12), last=ANSWER, contactless=st.booleans(), told=st.booleans())
     def test_any_answers_end_in_a_profile_error_within_bounds(
         self, answers: list[bytes], last: bytes, *, contactless: bool, told: bool

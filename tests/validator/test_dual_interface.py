@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hardware.medium import Target, Technology
 from hardware.virtual.chip import Answer
+from tests.hostile import hostile
 from tests.validator.attempting import GATE, WALL_MS, counting
 from tests.validator.authority import Authority, card_key
 from tests.validator.dual_interface_cards import (
@@ -489,6 +490,7 @@ class Scripted:
 
 
 class TestHostileCard:
+    @hostile
     @given(
         kind=st.sampled_from([IDEMIA, THALES]),
         answers=st.lists(ANSWER, max_size=12),
@@ -538,6 +540,7 @@ class TestHostileCard:
         expected = Assurance.HOLDER if pin else Assurance.SHARED_SECRET if on_air else Assurance.CLAIMED
         assert proof.assurance is expected
 
+    @hostile
     @given(kind=st.sampled_from([IDEMIA, THALES]), answers=st.lists(ANSWER, max_size=8), last=ANSWER)
     def test_personal_data_are_text_or_a_profile_error(self, kind: Kind, answers: list[bytes], last: bytes) -> None:
         reader = Reader(Scripted(answers, last))
@@ -547,6 +550,7 @@ class TestHostileCard:
             return
         assert all(isinstance(text, str) and text.isprintable() for text in found.values())
 
+    @hostile
     @given(octets=st.binary(max_size=300))
     def test_any_octets_are_a_field_or_malformed(self, octets: bytes) -> None:
         try:

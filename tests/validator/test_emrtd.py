@@ -17,6 +17,7 @@ from hardware.lds import DG1, DG14, DG15
 from hardware.pace import Mapping, PaceInfo
 from hardware.virtual import emrtd_files
 from hardware.virtual.emrtd import AgreementKey, Keys
+from tests.hostile import hostile
 from tests.validator.authority import NOW, seconds
 from tests.validator.judging import instant
 from tests.validator.scripted_card import TARGET, tlv
@@ -633,6 +634,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=12), last=ANSWER)
     def test_any_answers_end_in_a_profile_error_within_bounds(self, answers: list[bytes], last: bytes) -> None:
         script = iter(answers)

@@ -1,7 +1,6 @@
 """The contact profile of EstEID 3: octets, what each wrong answer becomes, and a PIN that is sent once or never."""
 
 import hashlib
-import os
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
@@ -9,12 +8,13 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.apdu import CommandApdu, ResponseApdu
 from hardware.medium import MediumLost
 from hardware.virtual.esteid3 import EstEid3Chip
+from tests.hostile import hostile
 from tests.validator import estonian_cards
 from tests.validator.attempting import GATE, WALL_MS, counting
 from tests.validator.authority import Authority, CardPrivateKey, card_key
@@ -37,9 +37,6 @@ from validator.profiles.errors import (
 from validator.proof import CardProof, IdCertificate, Shown, Signed, Unproved
 
 T = TypeVar("T")
-
-SOAK = os.environ.get("PILET_SOAK") == "1"
-arbitrary = settings(max_examples=200_000 if SOAK else 100, deadline=None)
 
 MESSAGE = challenge_message(GATE, WALL_MS, counting(32))
 DIGEST_INFO = "3031300D060960864801650304020105000420"
@@ -414,8 +411,7 @@ ANSWER = st.one_of(
 
 
 class TestHostile:
-    @pytest.mark.slow
-    @arbitrary
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=12), last=ANSWER, pin=st.sampled_from([None, PIN]))
     def test_any_answers_end_in_a_claim_or_a_profile_error_within_bounds(
         self, answers: list[bytes], last: bytes, pin: str | None
@@ -467,8 +463,7 @@ class TestHostile:
         assert contacts.verifications <= 1
         assert chip.tries_left == 3
 
-    @pytest.mark.slow
-    @arbitrary
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=24), last=ANSWER)
     def test_any_personal_data_end_in_text_or_a_profile_error(self, answers: list[bytes], last: bytes) -> None:
         script = iter(answers)

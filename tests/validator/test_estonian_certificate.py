@@ -1,15 +1,15 @@
 """What Estonian certificates say of their holder: three generations of subjects, their policies, and hostile bytes."""
 
 import datetime as dt
-import os
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from tests.validator import estonian_cards
 from tests.validator.authority import Authority, card_key
 from tests.validator.estonian_cards import CODE, GIVEN, NCP_PLUS, SURNAME, Form
@@ -39,7 +39,6 @@ TYPES = {
     "1.3.6.1.4.1.10015.1.2": DocumentType.RESIDENT,
 }
 KEY = card_key(KeyAlgorithm.P384)
-arbitrary = settings(max_examples=200_000 if os.environ.get("PILET_SOAK") == "1" else 200, deadline=None)
 E_RESIDENT = "ESTEID (DIGI-ID E-RESIDENT)"
 
 
@@ -172,8 +171,7 @@ class TestHostile:
         key = ec.generate_private_key(ec.SECP256R1())
         return estonian_cards.certificate(authority, key, Form.OF_2025, documents=(NCP_PLUS, f"{POLICE}.2.1.1"))
 
-    @pytest.mark.slow
-    @arbitrary
+    @hostile
     @given(spoilt=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 255)), min_size=1, max_size=6))
     def test_spoilt_octets_end_in_a_holder_or_a_certificate_error(
         self, good: bytes, spoilt: list[tuple[int, int]]
@@ -188,6 +186,7 @@ class TestHostile:
             said = str(error)
         assert CODE not in said
 
+    @hostile
     @given(st.binary(max_size=64))
     def test_policies_that_are_no_policies(self, value: bytes) -> None:
         own = Authority.root()

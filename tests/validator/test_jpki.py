@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hardware.apdu import ResponseApdu
 from hardware.virtual.mynumber import MynumberChip
+from tests.hostile import hostile
 from tests.validator.attempting import GATE, WALL_MS, attempt, counting
 from tests.validator.mynumber_cards import (
     CARD,
@@ -347,6 +348,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=12), last=ANSWER, pin=st.booleans())
     def test_any_answers_end_in_a_profile_error(self, answers: list[bytes], last: bytes, *, pin: bool) -> None:
         script = iter(answers)

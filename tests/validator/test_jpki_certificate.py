@@ -9,6 +9,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from tests.validator.authority import DAY, NOW, SINCE, UNTIL, Extension, seconds, usage
 from tests.validator.mynumber_cards import (
     AUTHENTICATION_POLICY,
@@ -75,6 +76,7 @@ class TestRead:
         with pytest.raises(CertificateError, match="which key signed"):
             jpki_certificate.read(der_of(generation(2).issue(CARD(), identified=False)))
 
+    @hostile
     @given(octets=st.binary(max_size=600))
     def test_any_bytes_end_in_one_error(self, octets: bytes) -> None:
         with pytest.raises(CertificateError):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.apdu import ResponseApdu
+from tests.hostile import hostile
 from tests.validator.attempting import GATE, WALL_MS, attempt, counting
 from tests.validator.mynumber_cards import (
     IDENTIFICATION,
@@ -166,6 +167,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=8), last=ANSWER)
     def test_any_answers_end_in_a_profile_error_or_in_256_bytes(self, answers: list[bytes], last: bytes) -> None:
         script = iter(answers)

@@ -13,6 +13,7 @@ from hardware.apdu import CommandApdu, ResponseApdu
 from hardware.domain_parameters import STANDARDIZED
 from hardware.secure_messaging import SecureChannel
 from tests.hardware.pace_vectors import octets
+from tests.hostile import hostile
 from tests.validator.pace_cards import (
     CAM_SUITE,
     CHIP_KEY,
@@ -288,12 +289,14 @@ ANSWER = st.one_of(
 
 
 class TestAnyAnswers:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=12), last=ANSWER)
     def test_a_tap_ends_in_a_refusal(self, answers: list[bytes], last: bytes) -> None:
         left = iter([octets("9000"), octets("31143012060A04007F0007020204020202010202010C9000"), *answers])
         with pytest.raises(ProfileError):
             drive(whole_tap(), lambda _command: next(left, last))
 
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=12), last=ANSWER)
     def test_reading_card_access_ends(self, answers: list[bytes], last: bytes) -> None:
         left = iter(answers)
@@ -303,6 +306,7 @@ class TestAnyAnswers:
             return
         assert all(info.spoken for info in infos)
 
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=8), last=ANSWER)
     def test_a_session_ends_in_a_refusal(self, answers: list[bytes], last: bytes) -> None:
         left = iter(answers)

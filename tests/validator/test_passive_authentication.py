@@ -19,6 +19,7 @@ from hardware import lds
 from hardware.lds import DG1, DG14, DG15
 from hardware.virtual import emrtd_files
 from hardware.virtual.emrtd_files import Holder
+from tests.hostile import hostile
 from tests.validator.authority import DAY, NOW, seconds, usage
 from tests.validator.scripted_card import tlv
 from tests.validator.travel_authority import (
@@ -560,15 +561,21 @@ class TestWrong:
 
 
 class TestHostile:
+    @hostile
     @given(st.binary(max_size=300))
     def test_any_octets_have_a_reason(self, content: bytes) -> None:
-        for shown in (
-            document(security_object=content),
-            document(security_object=tlv("77", content)),
-            document(card_security=content),
-            document(signer().wrong(content=content)),
-        ):
-            assert isinstance(judged(shown), Reason)
+        for object_ in (content, tlv("77", content)):
+            assert isinstance(examine(replace(SIGNED, security_object=object_), KNOWN, AT), Reason)
+
+    @hostile
+    @given(st.binary(max_size=300))
+    def test_any_octets_under_a_right_signature_have_a_reason(self, content: bytes) -> None:
+        signed = signer().wrong(content=content).security_object(GROUPS)
+        assert isinstance(examine(replace(SIGNED, security_object=signed), KNOWN, AT), Reason)
+
+    @given(st.binary(max_size=300))
+    def test_any_octets_as_signed_keys_have_a_reason(self, content: bytes) -> None:
+        assert isinstance(examine(replace(SIGNED, card_security=content), KNOWN, AT), Reason)
 
     @given(position=st.integers(0, 4000), flip=st.integers(1, 255))
     def test_one_spoilt_octet_changes_nothing_that_was_signed(self, position: int, flip: int) -> None:
@@ -586,6 +593,7 @@ class TestHostile:
         verdict = judged(document(signer().wrong(certificates=[bytes(der)])))
         assert isinstance(verdict, Reason)
 
+    @hostile
     @given(st.binary(max_size=200))
     def test_any_octets_are_signed_data_or_refused(self, content: bytes) -> None:
         for octets_ in (content, sequence(octets("06 09 2A864886F70D010702"), tlv("A0", sequence(content)))):
@@ -609,3 +617,4 @@ class TestHostile:
 
 
 SIGNED = document()
+KNOWN = CountrySigners([country().certificate])

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from validator.config import ConfigError
 from validator.desk_file import load_desk
 from validator.model import Assurance, DocumentType, Scheme
@@ -122,6 +123,7 @@ def test_a_line_that_was_changed_anywhere_is_not_believed(data: st.DataObject) -
     assert proof == believe(whole, DESKS)
 
 
+@hostile
 @given(st.one_of(st.binary(max_size=5000), st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))))
 def test_any_octets_are_refused_in_words(octets: bytes) -> None:
     with pytest.raises(ProofError):

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from hardware import tlv
 from hardware.virtual.mynumber import MynumberChip, age_record, card_verifiable_certificate, public_key_objects
+from tests.hostile import hostile
 from tests.validator.attempting import attempt
 from tests.validator.mynumber_cards import (
     BIRTH_DATE,
@@ -59,6 +61,11 @@ def roots() -> dict[bytes, rsa.RSAPublicKey]:
 
 def read(carry: Exchanges, told: str = BIRTH_DIGITS) -> SurfaceFiles:
     return tap(collect(attempt(), opening_digits(told)), carry)
+
+
+@cache
+def given_files() -> SurfaceFiles:
+    return read(over(chip()))
 
 
 def refused(card: MynumberChip, known: dict[bytes, rsa.RSAPublicKey] | None = None) -> Reason:
@@ -308,6 +315,7 @@ class TestBadCards:
             with pytest.raises(Torn):
                 read(torn(chip(), after))
 
+    @hostile
     @given(
         answers=st.lists(st.binary(min_size=2, max_size=300), max_size=12),
         last=st.sampled_from([b"\x90\x00", b"\x61\x10"]),
@@ -332,12 +340,13 @@ class TestBadCards:
 
 
 class TestParsers:
+    @hostile
     @given(octets=st.binary(max_size=700))
     def test_any_bytes_end_in_one_error(self, octets: bytes) -> None:
         with pytest.raises(EnrolmentRefusedError):
             MunicipalCertificate.parse(octets)
         with pytest.raises(EnrolmentRefusedError):
-            judge(replace(read(over(chip())), record=octets), roots())
+            judge(replace(given_files(), record=octets), roots())
 
     @given(position=st.integers(0, 10_000), flip=st.integers(1, 255))
     def test_one_flipped_byte_of_a_certificate_is_seen(self, position: int, flip: int) -> None:
