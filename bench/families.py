@@ -21,7 +21,7 @@ from backend_sync.demo.depot import Depot
 from backend_sync.demo.media import Operator, OperatorCard
 from backend_sync.demo.processes import Process
 from bench.figures import Figure, Report, p50, scratch
-from bench.tap import MODEL, WARM_UP_TAPS, Samples, machine, measured, own_figures, pass_of, warm_up
+from bench.tap import MODEL, SPARE, WARM_UP_TAPS, Lane, Samples, again, machine, measured, own_figures, pass_of, warm_up
 from bench.watch import Watch, watching
 from hardware.virtual.air import Field
 from validator.profiles import ntag424, piv, piv_sm, pkoc1, pkoc2, ultralight_aes
@@ -66,7 +66,7 @@ ROWS = (
 
 
 async def run(taps: int = 150) -> Report:
-    """Measure each family on a gate of its own, `taps` cards of each model, first seen and known."""
+    """Measure each family on a gate of its own, each model first seen and known, until `taps` were undisturbed."""
     report = Report("families", f"A tap by card family ({MODEL} and {SLOWER} modelled, type A, 106 kbit/s)")
     for row in ROWS:
         with scratch() as folder:
@@ -80,7 +80,9 @@ async def _measure(row: Row, folder: Path, taps: int) -> list[Figure]:
     now = dt.datetime.now(dt.UTC)
     operator = Operator.create(folder / "operator", now)
     crowds = {
-        model: [operator.issue(row.family, model, random_uid=row.random_uid) for _ in range(WARM_UP_TAPS + taps)]
+        model: [
+            operator.issue(row.family, model, random_uid=row.random_uid) for _ in range(WARM_UP_TAPS + SPARE * taps)
+        ]
         for model in row.models
     }
     async with AsyncExitStack() as stack:
@@ -92,13 +94,16 @@ async def _measure(row: Row, folder: Path, taps: int) -> list[Figure]:
         await anext_event(events, "ready")
         lines: list[Line] = []
         with watching() as watch:
+            lane = Lane(air, events, watch)
             for model, crowd in crowds.items():
-                await warm_up([(card.chip, card.uid) for card in crowd[:WARM_UP_TAPS]], air, events)
+                await warm_up([(card.chip, card.uid) for card in crowd[:WARM_UP_TAPS]], lane)
+                cards = crowd[WARM_UP_TAPS:]
                 for state, least in (("first seen", row.first), ("known", row.known)):
                     if least is None:
                         continue
                     label = ", ".join(filter(None, (row.name, None if row.known is None else state, model)))
-                    lines.append(await _taps(label, least, crowd[WARM_UP_TAPS:], air, events))
+                    lines.append(await _taps(label, least, cards, taps, lane))
+                    cards = again(cards[: len(lines[-1].exchanges)], taps)
     return [figure for line in lines for figure in line.figures(watch)]
 
 
@@ -166,14 +171,14 @@ class Line:
         ]
 
 
-async def _taps(
-    label: str, least: int, cards: list[OperatorCard], air: Field, events: AsyncIterator[dict[str, Any]]
-) -> Line:
+async def _taps(label: str, least: int, cards: list[OperatorCard], taps: int, lane: Lane) -> Line:
     line = Line(label, least)
     for card in track(cards, description=label, transient=True, disable=not sys.stderr.isatty()):
-        event = await measured(card.chip, card.uid, air, events, line.samples)
+        event = await measured(card.chip, card.uid, lane, line.samples)
         if event["reason"] != "VALID":
             raise RuntimeError(f"{label}: a tap ended in {event['reason']}")
         line.exchanges.append(event["apdus"])
         line.octets.append(event["bytes_out"] + event["bytes_in"])
+        if len(line.samples.calm(lane.watch)) >= taps:
+            break
     return line

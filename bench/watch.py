@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 PERIOD_S = 0.001
 LATE_S = 0.001
@@ -18,7 +19,7 @@ LATE_S = 0.001
 
 
 class Watch:
-    """Moments when the machine was late. Made by `watching`; asked when that has ended."""
+    """Moments when the machine was late. Made by `watching`; knows of a moment shortly after it."""
 
     def __init__(self) -> None:
         self._from: list[float] = []
@@ -43,18 +44,24 @@ def watching() -> Iterator[Watch]:
     ) as timer:
         assert timer.stdin is not None
         assert timer.stdout is not None
+        listener = threading.Thread(target=_listen, args=(timer.stdout, watch))
+        listener.start()
         try:
             yield watch
         finally:
             timer.stdin.close()
-            for line in timer.stdout:
-                began_s, ended_s = map(float, line.split())
-                watch.add(began_s, ended_s)
+            listener.join()
+
+
+def _listen(told: IO[bytes], watch: Watch) -> None:
+    for line in told:
+        began_s, ended_s = map(float, line.split())
+        watch.add(began_s, ended_s)
 
 
 def main() -> None:
-    """Sleep and wake until standard input ends; then tell each lateness."""
-    stop, seen = threading.Event(), list[tuple[float, float]]()
+    """Sleep and wake until standard input ends; tell each lateness at once."""
+    stop = threading.Event()
 
     def wait_for_the_end() -> None:
         sys.stdin.read()
@@ -66,9 +73,8 @@ def main() -> None:
         time.sleep(PERIOD_S)
         woken_s = time.monotonic()
         if woken_s - due_s > LATE_S:
-            seen.append((due_s, woken_s))
-    for began_s, ended_s in seen:
-        sys.stdout.write(f"{began_s!r} {ended_s!r}\n")
+            sys.stdout.write(f"{due_s!r} {woken_s!r}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import validator
 from hardware.apdu import CommandApdu, ResponseApdu
 from hardware.medium import Target, Technology
 from hardware.virtual.mynumber import GUARDED, SURFACE, TEXT, MynumberChip
-from tests.hostile import hostile
 from tests.validator.attempting import attempt
 from tests.validator.mynumber_cards import (
     BIRTH_DIGITS,
@@ -117,7 +116,6 @@ def test_a_card_that_lies_does_not_lead_anybody_there(talk: str, position: int, 
     assert all(ALLOWED.fullmatch(command) for command in carry.commands)
 
 
-@hostile
 @given(talk=st.sampled_from(sorted(TALKS)), answers=st.lists(st.binary(min_size=2, max_size=300), max_size=30))
 def test_whatever_is_answered_nothing_else_is_asked(talk: str, answers: list[bytes]) -> None:
     script = iter(answers)
