@@ -25,7 +25,7 @@ from validator import config as gate_file
 from validator import estonian_issuers
 from validator.commandline import JsonOption, print_json
 from validator.lists.manifest import Manifest
-from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind, Scheme
+from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind, Scheme
 
 publish = typer.Typer(help="Record sales; build, sign and deliver lists.", no_args_is_help=True)
 
@@ -55,6 +55,7 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pass_back_s: Seconds within which a second ride at the same place is refused.
         places: Where it is valid; empty is everywhere.
         residents_only: A concession: an identity card that is tapped for it has to be a resident's.
+        least_assurance: Least proof that a gate takes a ride for: the chip's, or its holder's with a PIN.
     """
 
     sale: _Count
@@ -71,6 +72,7 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass_back_s: _Count = 0
     places: list[str] = []
     residents_only: bool = False
+    least_assurance: Literal["chip", "holder"] = "chip"
 
     def sale_of(self) -> Sale:
         """Return the sale that the line tells of.
@@ -93,6 +95,7 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             pass_back_s=self.pass_back_s,
             places=frozenset(self.places),
             residents_only=self.residents_only,
+            least_assurance=Assurance[self.least_assurance.upper()],
         )
         return Sale(bytes.fromhex(self.credential_id), product, self.price, self.sold * 1000)
 

@@ -11,7 +11,7 @@ from backend_sync import links, postings
 from backend_sync.schema import POSTING, SALE
 from backend_sync.wire import MAX_INTEGER
 from validator.lists.product_rules import MAX_AMOUNT, breach
-from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind
 
 CHUNK = 1000
 """So many sales are looked up or written at once."""
@@ -122,6 +122,7 @@ def product_of(row: Any, rides: int, balance: int) -> Product:  # noqa: ANN401 -
         pass_back_s=row.pass_back_s,
         places=frozenset(json.loads(row.places)),
         residents_only=bool(row.residents_only),
+        least_assurance=Assurance(row.least_assurance),
     )
 
 
@@ -156,6 +157,7 @@ def _row(sale: Sale) -> dict[str, Any]:
         "pass_back_s": product.pass_back_s,
         "places": json.dumps(sorted(product.places)),
         "residents_only": int(product.residents_only),
+        "least_assurance": int(product.least_assurance),
         "price": sale.price,
         "sold_ms": sale.sold_ms,
     }

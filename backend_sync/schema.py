@@ -156,6 +156,7 @@ SALE = Table(
     Column("pass_back_s", BigInteger, nullable=False),
     Column("places", String, nullable=False),
     Column("residents_only", BigInteger, nullable=False),
+    Column("least_assurance", BigInteger, nullable=False),
     Column("price", BigInteger, nullable=False),
     Column("sold_ms", BigInteger, nullable=False),
 )
@@ -393,5 +394,18 @@ def _tell_concessions(connection: Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE sale ADD COLUMN residents_only BIGINT NOT NULL DEFAULT 0")
 
 
-_STEPS: tuple[Callable[[Connection], None], ...] = (_create, _create_issuing, create_links, _tell_concessions)
+def _tell_least_assurances(connection: Connection) -> None:
+    """Add what older sales do not say: a chip's proof (3) was enough for each of them."""
+    columns = connection.exec_driver_sql("SELECT name FROM pragma_table_info('sale')").scalars()
+    if SALE.c.least_assurance.name not in set(columns):
+        connection.exec_driver_sql("ALTER TABLE sale ADD COLUMN least_assurance BIGINT NOT NULL DEFAULT 3")
+
+
+_STEPS: tuple[Callable[[Connection], None], ...] = (
+    _create,
+    _create_issuing,
+    create_links,
+    _tell_concessions,
+    _tell_least_assurances,
+)
 """Step n brings schema n-1 to n. A step that was released is never changed; a change of the tables is a new step."""

@@ -10,7 +10,17 @@ from the wall clock otherwise, and where neither can tell, nobody is refused for
 
 from collections.abc import Sequence
 
-from validator.model import ClockConfidence, DocumentType, Entitlement, Instant, Product, ProductKind, Reason, Use
+from validator.model import (
+    Assurance,
+    ClockConfidence,
+    DocumentType,
+    Entitlement,
+    Instant,
+    Product,
+    ProductKind,
+    Reason,
+    Use,
+)
 
 #: What to say when nothing fits, the most helpful first: what waiting mends, then what a purchase mends, then what
 #: another place or day mends; an old product that has ended says least.
@@ -21,6 +31,7 @@ HELPFULNESS: tuple[Reason, ...] = (
     Reason.RIDES_USED_UP,
     Reason.NOT_VALID_HERE,
     Reason.RESIDENTS_ONLY,
+    Reason.ASSURANCE_TOO_LOW,
     Reason.TICKET_NOT_YET_VALID,
     Reason.TICKET_EXPIRED,
     Reason.NO_TICKET,
@@ -42,6 +53,7 @@ def assess(
     at: Instant,
     *,
     document: DocumentType | None = None,
+    assurance: Assurance = Assurance.HOLDER,
 ) -> Entitlement | Reason:
     """Find what pays for a ride.
 
@@ -58,6 +70,7 @@ def assess(
         place: Where.
         at: When.
         document: What the identity card that was tapped says of its holder's standing; None for other cards.
+        assurance: What the card's proof is worth; the greatest where a person looks at the holder instead.
 
     Returns:
         The entitlement, or the most helpful reason why there is none (`HELPFULNESS`).
@@ -68,7 +81,7 @@ def assess(
     unsynced = [use for use in uses if use.seq > horizon_seq]
     abroad = document is not None and document not in RESIDENTS
     judged = [
-        Reason.RESIDENTS_ONLY if abroad and product.residents_only else _fits(product, unsynced, place, at)
+        _barred(product, assurance, abroad=abroad) or _fits(product, unsynced, place, at)
         for product in sorted(products, key=_preference)
     ]
     fitting = [found for found in judged if isinstance(found, Entitlement)]
@@ -77,6 +90,13 @@ def assess(
         return min(fitting, key=lambda found: found.early)
     reasons = [found for found in judged if isinstance(found, Reason)]
     return min([*reasons, Reason.NO_TICKET], key=HELPFULNESS.index)
+
+
+def _barred(product: Product, assurance: Assurance, *, abroad: bool) -> Reason | None:
+    """Say why this card may not use a product at all, whatever is left on it."""
+    if abroad and product.residents_only:
+        return Reason.RESIDENTS_ONLY
+    return Reason.ASSURANCE_TOO_LOW if assurance < product.least_assurance else None
 
 
 def _preference(product: Product) -> tuple[ProductKind, int, int]:

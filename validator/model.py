@@ -230,6 +230,7 @@ class Product:
         places: Places where it is valid; empty means everywhere.
         residents_only: A concession: an identity card that is tapped for it has to be a resident's. Other cards were
             asked when it was sold.
+        least_assurance: Least rung of the ladder on which a gate takes a ride from it; a place may ask for more.
     """
 
     product_id: int
@@ -243,6 +244,7 @@ class Product:
     pass_back_s: int = 0
     places: frozenset[str] = frozenset()
     residents_only: bool = False
+    least_assurance: Assurance = Assurance.CHIP
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ REASON_WORDS = MappingProxyType(
         Reason.WRONG_KEY_USAGE: "the card's certificate is for another purpose",
         Reason.WRONG_SIGNATURE: "the chip could not prove that it is genuine",
         Reason.UNSUPPORTED_KEY: "the card's key is of a kind that is not accepted",
-        Reason.ASSURANCE_TOO_LOW: "this place asks for more proof than the card gave",
+        Reason.ASSURANCE_TOO_LOW: "this place, or this ticket, asks for more proof than the card gave",
         Reason.NOT_ENROLLED: "the card is not enrolled: enrol it at a desk",
         Reason.KEY_NOT_HERE: "this gate lacks the key for the card: tell the operator",
         Reason.DATA_TAMPERED: "what the card holds is not what its issuer signed",

@@ -249,7 +249,9 @@ class Station:
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
             horizon = seq if epoch == self.journal.epoch and seq <= self.journal.head else 0
             products = moment.ahead.products(who.credential_id)
-            right = entitlement.assess(products, uses, horizon, self.where.place, at, document=who.document)
+            right = entitlement.assess(
+                products, uses, horizon, self.where.place, at, document=who.document, assurance=who.assurance
+            )
         grace_s = self.where.grace_s
         trust = lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST])
         if seen.proof is not None and isinstance(seen.proof.shown, BareKey | EnrolledUnder):

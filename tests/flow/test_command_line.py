@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from backend_sync.demo.depot import DEVICE, PLACE, Depot
 from backend_sync.demo.issuer import DAY, Issuer
 from backend_sync.ledger import Ledger
+from validator.lists.ticket_list import TicketList
+from validator.model import Assurance
 
 ROOT = Path(__file__).parents[2]
 CREDENTIAL = "00112233445566778899aabbccddeeff"
@@ -59,7 +61,7 @@ def office_says(depot: Depot, what: str, instead: str) -> None:
 
 def test_from_a_sale_to_a_gate_that_is_ready(depot: Depot) -> None:
     office, folder = ("--config", depot.office_toml), depot.folder
-    (folder / "sales.jsonl").write_text(sale(1) + "# a comment\n" + CARNET)
+    (folder / "sales.jsonl").write_text(sale(1, least_assurance="holder") + "# a comment\n" + CARNET)
     recorded = json.loads(run("backend_sync", "publish", "sales", folder / "sales.jsonl", *office, "--json").stdout)
     assert recorded == {"sales": 2, "new": 2, "ledger_begun": True}
     again = json.loads(run("backend_sync", "publish", "sales", folder / "sales.jsonl", *office, "--json").stdout)
@@ -71,6 +73,10 @@ def test_from_a_sale_to_a_gate_that_is_ready(depot: Depot) -> None:
         published = json.loads(run("backend_sync", "publish", *command, *office, "--json").stdout)
         assert (published["kind"], published["version"], published["entries"]) == (command[0], 1, 1)
     assert "tickets list, version 1, 2 entries" in run("backend_sync", "publish", "tickets", *office).stdout
+    tickets = TicketList(folder / "published" / "tickets" / "1" / "payload")
+    asked = [product.least_assurance for product in tickets.products(bytes.fromhex(CREDENTIAL))]
+    tickets.close()
+    assert asked == [Assurance.HOLDER, Assurance.CHIP]
     (folder / "office.toml").rename(folder / "at-the-office.toml")
     by_hand = ("--from", folder / "published")
     installed = run("backend_sync", "publish", "install", depot.gate_toml, *by_hand, "--json")

@@ -62,9 +62,9 @@ class Beat:
     def sell(self, credential_id: bytes, *, residents_only: bool = False) -> None:
         self.sold += 1
         now_s = int(self.now.timestamp())
-        window = {"valid_from": now_s - HOUR, "valid_until": now_s + HOUR, "active_from": now_s - HOUR}
+        window = (now_s - HOUR, now_s + HOUR, now_s - HOUR)
         places = frozenset({PLACE})
-        product = Product(self.sold, ProductKind.PERIOD_PASS, **window, places=places, residents_only=residents_only)
+        product = Product(self.sold, ProductKind.PERIOD_PASS, *window, places=places, residents_only=residents_only)
         self.depot.sell([(credential_id, product)], self.now)
 
     def publish(self, *revoked: bytes) -> None:

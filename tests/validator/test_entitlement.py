@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator.entitlement import HELPFULNESS, assess
-from validator.model import ClockConfidence, Entitlement, Instant, Product, ProductKind, Reason, Use
+from validator.model import Assurance, ClockConfidence, Entitlement, Instant, Product, ProductKind, Reason, Use
 
 NOW_S = 1_795_400_000
 DAY_S = 86_400
@@ -39,8 +39,14 @@ def used(seq: int, product: Product = PASS, ago_s: float = 10, *, ratified: bool
     return replace(use, **changes)  # type: ignore[arg-type]
 
 
-def judge(*products: Product, uses: Sequence[Use] = (), horizon: int = 0, at: Instant = NOW) -> Entitlement | Reason:
-    return assess(products, uses, horizon, HERE, at)
+def judge(
+    *products: Product,
+    uses: Sequence[Use] = (),
+    horizon: int = 0,
+    at: Instant = NOW,
+    assurance: Assurance = Assurance.CHIP,
+) -> Entitlement | Reason:
+    return assess(products, uses, horizon, HERE, at, assurance=assurance)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,7 @@ MISFITS = {
     Reason.NOT_VALID_HERE: replace(PASS, product_id=4, places=frozenset({THERE})),
     Reason.TICKET_NOT_YET_VALID: replace(PASS, product_id=5, valid_from=NOW_S + 1),
     Reason.TICKET_EXPIRED: replace(PASS, product_id=6, valid_until=NOW_S),
+    Reason.ASSURANCE_TOO_LOW: replace(PASS, product_id=7, least_assurance=Assurance.HOLDER),
 }
 
 
@@ -118,7 +125,19 @@ def test_the_most_helpful_reason_is_said(reasons: set[Reason], random: object) -
 
 
 def test_every_reason_of_this_room_has_its_rank() -> None:
-    assert set(HELPFULNESS) == {reason for reason in Reason if Reason.NO_TICKET <= reason < Reason.CAN_NEEDED}
+    own = {reason for reason in Reason if Reason.NO_TICKET <= reason < Reason.CAN_NEEDED}
+    assert set(HELPFULNESS) == own | {Reason.ASSURANCE_TOO_LOW}
+
+
+@given(st.sampled_from(Assurance), st.sampled_from([Assurance.CHIP, Assurance.HOLDER]))
+def test_a_product_is_used_on_the_rung_that_it_asks_for_and_above(assurance: Assurance, least: Assurance) -> None:
+    asking = replace(PASS, least_assurance=least)
+    expected = Entitlement(asking) if assurance >= least else Reason.ASSURANCE_TOO_LOW
+    assert judge(asking, assurance=assurance) == expected
+
+
+def test_a_ride_is_taken_from_what_asks_for_less() -> None:
+    assert judge(replace(PASS, least_assurance=Assurance.HOLDER), CARNET) == Entitlement(CARNET, rides=1)
 
 
 # Own uses.

@@ -120,6 +120,11 @@ TICKETS: Mapping[str, tuple[list[Product], Identity, Reason]] = {
         Reason.VALID,
     ),
     "a concession, an operator's card": ([CONCESSION], somebody(), Reason.VALID),
+    "a pass for a proved holder, whose photo is looked at": (
+        [replace(PASS, least_assurance=Assurance.HOLDER)],
+        resident(Assurance.SHARED_SECRET),
+        Reason.VALID,
+    ),
 }
 
 

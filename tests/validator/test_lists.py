@@ -19,7 +19,17 @@ from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest, open_manifest, seal_manifest
 from validator.lists.product_rules import breach
 from validator.lists.ticket_list import TicketList, write_ticket_file
-from validator.model import ClockConfidence, Instant, ListVersions, Outcome, Product, ProductKind, Reason, Tap
+from validator.model import (
+    Assurance,
+    ClockConfidence,
+    Instant,
+    ListVersions,
+    Outcome,
+    Product,
+    ProductKind,
+    Reason,
+    Tap,
+)
 
 IDS = st.binary(min_size=16, max_size=16)
 COUNTS = st.integers(0, 2**63 - 1)
@@ -155,6 +165,8 @@ PRODUCTS = st.builds(
     fare=AMOUNTS,
     pass_back_s=AMOUNTS,
     places=st.frozensets(st.text(min_size=1, max_size=64).filter(str.isprintable), max_size=3),
+    residents_only=st.booleans(),
+    least_assurance=st.sampled_from([Assurance.CHIP, Assurance.HOLDER]),
 )
 
 BROKEN = pytest.mark.parametrize(
@@ -176,6 +188,7 @@ BROKEN = pytest.mark.parametrize(
         ("places", frozenset({"a\nb"}), "name of a place"),
         ("places", frozenset({"good", "a\x7f"}), "name of a place"),
         ("places", frozenset({"x" * 65}), "name of a place"),
+        ("least_assurance", Assurance.CLAIMED, "least_assurance CLAIMED is not one of a gate's"),
     ],
 )
 

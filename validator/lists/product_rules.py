@@ -6,13 +6,16 @@ The seller, the writer of a ticket file and the installer ask here; a gate in se
 from collections.abc import Mapping
 
 from validator.entry import MAX_INTEGER
-from validator.model import Product
+from validator.model import Assurance, Product
 
 MAX_AMOUNT = 2**31 - 1
 """Largest number of rides, minor units or seconds of pass-back; sums of many uses stay far below an entry's bound."""
 
 MAX_PLACE_CHARACTERS = 64
 """As in a journal entry: a place with a longer name can never be recorded."""
+
+LEAST_ASSURANCES = (Assurance.CHIP, Assurance.HOLDER)
+"""What a product may ask for: less than `CHIP` can be copied, and opens no gate whatever a product says."""
 
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "product_id": (1, MAX_INTEGER),
@@ -35,6 +38,8 @@ def breach(product: Product) -> str | None:
             return f"{field} {number} is not between {smallest} and {largest}"
     if product.valid_from >= product.valid_until:
         return f"valid_until {product.valid_until} is not after valid_from {product.valid_from}"
+    if product.least_assurance not in LEAST_ASSURANCES:
+        return f"least_assurance {product.least_assurance.name} is not one of a gate's, CHIP or HOLDER"
     return place_breach(product.places)
 
 

@@ -11,12 +11,12 @@ import apsw
 
 from validator.lists.errors import ListError
 from validator.lists.immutable_file import FileFormat, check_whole, open_immutable, stage, write_new
-from validator.lists.product_rules import BOUNDS, breach, place_breach
-from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
+from validator.lists.product_rules import BOUNDS, LEAST_ASSURANCES, breach, place_breach
+from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind
 
 _COLUMNS = (
     "credential_id, product_id, kind, valid_from, valid_until, active_from, rides, balance, fare, pass_back_s, places, "
-    "residents_only"
+    "residents_only, least_assurance"
 )
 _SCHEMA = """CREATE TABLE products (
     credential_id BLOB NOT NULL,
@@ -31,17 +31,19 @@ _SCHEMA = """CREATE TABLE products (
     pass_back_s INTEGER NOT NULL,
     places TEXT NOT NULL,
     residents_only INTEGER NOT NULL,
+    least_assurance INTEGER NOT NULL,
     PRIMARY KEY (credential_id, product_id)
 ) STRICT, WITHOUT ROWID"""
-FORMAT = FileFormat("ticket list", 0x50494C54, 2, _SCHEMA)  # "PILT"
+FORMAT = FileFormat("ticket list", 0x50494C54, 3, _SCHEMA)  # "PILT"
 _STAGED = "CREATE TEMP TABLE staged (product_id INTEGER PRIMARY KEY, credential_id, kind, valid_from, valid_until, \
-active_from, rides, balance, fare, pass_back_s, places, residents_only)"
-_STAGE = f"INSERT INTO staged ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - constant column names
+active_from, rides, balance, fare, pass_back_s, places, residents_only, least_assurance)"
+_STAGE = f"INSERT INTO staged ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - constant column names
 _COPY = f"INSERT INTO products ({_COLUMNS}) SELECT {_COLUMNS} FROM staged ORDER BY credential_id, product_id"  # noqa: S608 - the same
 _KINDS = ", ".join(str(int(kind)) for kind in ProductKind)
+_RUNGS = ", ".join(str(int(rung)) for rung in LEAST_ASSURANCES)
 _RULE = (
     f"length(credential_id) = {CREDENTIAL_ID_BYTES} AND kind IN ({_KINDS}) AND valid_from < valid_until AND "
-    "residents_only IN (0, 1) AND "
+    f"residents_only IN (0, 1) AND least_assurance IN ({_RUNGS}) AND "
 ) + " AND ".join(f"{field} BETWEEN {smallest} AND {largest}" for field, (smallest, largest) in BOUNDS.items())
 _BREACH = f"SELECT product_id FROM products WHERE NOT ({_RULE}) LIMIT 1"  # noqa: S608 - the same
 _PLACES = "SELECT DISTINCT places FROM products"
@@ -148,13 +150,13 @@ def _row(path: Path, credential_id: bytes, product: Product) -> tuple[bytes | in
         product.pass_back_s,
         "\n".join(sorted(product.places)),
         int(product.residents_only),
+        int(product.least_assurance),
     )
 
 
 def _product(row: tuple[Any, ...]) -> Product:
-    _, product_id, kind, valid_from, valid_until, active_from, rides, balance, fare, pass_back_s, places, residents = (
-        row
-    )
+    _, product_id, kind, valid_from, valid_until, active_from, rides, balance, fare, pass_back_s, places, *asked = row
+    residents, least = asked
     return Product(
         product_id=product_id,
         kind=ProductKind(kind),
@@ -167,6 +169,7 @@ def _product(row: tuple[Any, ...]) -> Product:
         pass_back_s=pass_back_s,
         places=_places(places),
         residents_only=bool(residents),
+        least_assurance=Assurance(least),
     )
 
 
