@@ -23,6 +23,7 @@ from backend_sync.schema import (
     CREDENTIAL,
     PERSONALISATION,
 )
+from validator.card_index import card_name
 from validator.certificates import token_id
 
 TOKEN_BYTES = 16
@@ -228,8 +229,10 @@ def issue(
         for line, what in holders(connection, applicants):
             raise EnrolmentError(f"line {line}: {what}")
     tokens, family, first = random(TOKEN_BYTES * len(applicants)), order.family.value, order.first_serial + before
+    serials = range(first, first + len(applicants))
     cut = [tokens[start : start + TOKEN_BYTES] for start in range(0, len(tokens), TOKEN_BYTES)]
-    cards = list(zip(range(first, first + len(applicants)), cut, applicants, strict=True))
+    named = [card_name(serial, random_part) for serial, random_part in zip(serials, cut, strict=True)]
+    cards = list(zip(serials, named, applicants, strict=True))
     connection.execute(
         insert(CREDENTIAL),
         [{"serial": serial, "id": token_id(family, token), "card_order": order.number} for serial, token, _ in cards],

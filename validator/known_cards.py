@@ -31,7 +31,7 @@ DEFAULT_LIMIT = 50_000
 """Entries kept. One takes some 0.4 kB of memory, so that a full cache is 20 MB."""
 
 APPLICATION_ID = 0x50494C43  # "PILC"
-FORMAT = 1
+FORMAT = 2
 BUSY_MS = 1000
 _DIGEST_BYTES = 16
 _APPLICATION_ID_AT = 68
@@ -57,6 +57,8 @@ class _Record(msgspec.Struct, array_like=True, frozen=True):
     not_before: int
     not_after: int
     issuer_id: bytes
+    issued_s: int
+    index: int | None
 
 
 _RECORD = msgspec.msgpack.Decoder(_Record)
@@ -268,7 +270,15 @@ def _drop_others(connection: apsw.Connection, trust_version: int) -> None:
 
 def _pack(known: KnownCard) -> bytes:
     return msgspec.msgpack.encode(
-        _Record(known.algorithm, known.spki, known.not_before, known.not_after, known.issuer_id),
+        _Record(
+            algorithm=known.algorithm,
+            spki=known.spki,
+            not_before=known.not_before,
+            not_after=known.not_after,
+            issuer_id=known.issuer_id,
+            issued_s=known.issued_s,
+            index=known.index,
+        ),
     )
 
 
@@ -282,6 +292,8 @@ def _unpack(record: bytes, trust_version: int) -> KnownCard:
         not_after=wire.not_after,
         issuer_id=wire.issuer_id,
         trust_version=trust_version,
+        issued_s=wire.issued_s,
+        index=wire.index,
     )
 
 

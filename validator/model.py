@@ -149,6 +149,8 @@ class KnownCard:
         not_after: Seconds since 1970 UTC.
         issuer_id: SHA-256 of the issuer's SubjectPublicKeyInfo, first 16 bytes.
         trust_version: Version of the trust list under which the chain was validated.
+        issued_s: When the certificate was issued, seconds since 1970 UTC; 0 where it does not say.
+        index: The number that its issuer gave the card, or None.
     """
 
     credential_id: bytes
@@ -158,6 +160,8 @@ class KnownCard:
     not_after: int
     issuer_id: bytes
     trust_version: int
+    issued_s: int = 0
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,23 @@ class Validity:
 
     not_before: int
     not_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a deny list knows a card by.
+
+    Attributes:
+        id: Names its key, 16 bytes.
+        issuer_id: Names the key of its issuer, 16 bytes; empty where nobody issued it.
+        issued_s: When its certificate was issued, seconds since 1970 UTC; 0 where that is not known.
+        index: The number that its issuer gave the card, or None.
+    """
+
+    id: bytes
+    issuer_id: bytes = b""
+    issued_s: int = 0
+    index: int | None = None
 
 
 #: Finds a known card by its cache key; None where it was never seen.

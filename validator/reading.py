@@ -14,7 +14,7 @@ from validator import choice, trust, vouching
 from validator.choice import Family, TagFamily
 from validator.dialogue import Traffic, drive
 from validator.known_cards import KnownCardStore
-from validator.model import Assurance, Identity, Instant, KeyAlgorithm, Reason, Refusal
+from validator.model import Assurance, Credential, Identity, Instant, KeyAlgorithm, Reason, Refusal
 from validator.profiles.attempt import Attempt, CardKeys, Secrets
 from validator.profiles.errors import ProfileError
 from validator.proof import Agreed, CardProof, CardToken, Confirmed, Mutual, Recovered, Shown, Signed, Unproved
@@ -101,7 +101,7 @@ class Desk:
     keys: CardKeys
     cards: KnownCardStore
     secrets: Secrets = field(default_factory=Secrets)
-    denied: Callable[[bytes], bool] = lambda _credential_id: False
+    denied: Callable[[Credential], bool] = lambda _credential: False
 
 
 async def read_one(reader: Reader, desk: Desk, at: Instant, wait_s: float) -> Reading:

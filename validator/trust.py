@@ -28,6 +28,7 @@ from validator.certificates import HOSTILE
 from validator.model import (
     Assurance,
     ClockConfidence,
+    Credential,
     Identity,
     Instant,
     KeyAlgorithm,
@@ -60,14 +61,14 @@ _CHALLENGE_HASH: dict[KeyAlgorithm, type[hashes.HashAlgorithm]] = {
 
 
 def judge(
-    proof: CardProof, vouched: Vouched | Reason, denied: Callable[[bytes], bool], at: Instant
+    proof: CardProof, vouched: Vouched | Reason, denied: Callable[[Credential], bool], at: Instant
 ) -> Identity | Refusal:
     """Judge what a card showed.
 
     Args:
         proof: The proof.
         vouched: What `vouching.vouch` said of what was shown.
-        denied: Whether a credential id is on the deny list.
+        denied: Whether a credential is on the deny list.
         at: Now.
 
     Returns:
@@ -85,7 +86,7 @@ def judge(
     if isinstance(vouched.verdict, Reason):
         return Refusal(vouched.verdict, proof.profile, named)
     dates = vouched.verdict
-    refused = _standing(dates, vouched.credential_id, denied, at)
+    refused = _standing(dates, vouched.credential, denied, at)
     if refused is not None:
         return Refusal(refused, proof.profile, named)
     return Identity(
@@ -100,7 +101,7 @@ def judge(
 
 
 def _standing(
-    dates: KnownCard | Validity | None, credential: bytes, denied: Callable[[bytes], bool], at: Instant
+    dates: KnownCard | Validity | None, credential: Credential, denied: Callable[[Credential], bool], at: Instant
 ) -> Reason | None:
     """Steps 4 and 5: what may change from one tap to the next."""
     if denied(credential):

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from validator import dnie_component, estonian_certificate, passive_authentication, piv_cvc, pkoc_cvc
+from validator.card_index import TOKENS, index_in, index_of
 from validator.certificates import (
     HOSTILE,
     CardKey,
@@ -25,10 +26,11 @@ from validator.certificates import (
     load_key,
     spki_of,
     token_id,
+    validity,
 )
 from validator.chains import ChainFinder, UntrustedIssuerError, WrongKeyUsageError
 from validator.country_signers import CountrySigners
-from validator.model import NEVER, DocumentType, Instant, KeyAlgorithm, KnownCard, Reason, Scheme, Validity
+from validator.model import NEVER, Credential, DocumentType, Instant, KeyAlgorithm, KnownCard, Reason, Scheme, Validity
 from validator.proof import (
     BareKey,
     CardToken,
@@ -58,6 +60,7 @@ class Vouched:
         credential_id: Names it.
         verdict: What vouches for it, or the one reason why nothing does; None where the secret key itself does.
         document: What a national identity card says of its holder's standing; None for other cards.
+        token_index: The number in an operator's token; None for other cards.
     """
 
     key: CardKey | None
@@ -65,6 +68,17 @@ class Vouched:
     credential_id: bytes
     verdict: KnownCard | Validity | Reason | None
     document: DocumentType | None = None
+    token_index: int | None = None
+
+    @property
+    def credential(self) -> Credential:
+        """What a deny list is asked by."""
+        verdict = self.verdict
+        if isinstance(verdict, KnownCard):
+            return Credential(self.credential_id, verdict.issuer_id, verdict.issued_s, verdict.index)
+        if self.token_index is not None:
+            return Credential(self.credential_id, TOKENS, index=self.token_index)
+        return Credential(self.credential_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +133,7 @@ def _vouched(shown: Shown, authorities: Authorities, at: Instant) -> Vouched | R
             found = _enrolled(shown.spki, authorities)
         case CardToken():
             credential = card_credential_id(token_id(shown.family, shown.octets), shown.uid)
-            found = Vouched(None, None, credential, None)
+            found = Vouched(None, None, credential, None, token_index=index_of(shown.octets))
         case _:
             found = _vouched_nationally(shown, authorities, at)
     return found
@@ -209,6 +223,8 @@ def _searched(der: bytes, issuers: ChainFinder, trust_version: int, at: Instant)
             not_after=chain.not_after,
             issuer_id=chain.issuer_id,
             trust_version=trust_version,
+            issued_s=validity(certificate)[0],
+            index=index_in(certificate),
         )
     return Vouched(key, algorithm, credential, verdict)
 
@@ -240,7 +256,11 @@ def _issued_pkoc(octets: bytes, store: TrustStore) -> Vouched:
     verdict: KnownCard | Reason = Reason.UNTRUSTED_ISSUER
     if issuer is not None and cvc.signed_by(issuer):
         window, issuer_id = (cvc.not_before, cvc.not_after), credential_id(spki_of(issuer))
-        verdict = KnownCard(credential, KeyAlgorithm.P256, spki, *window, issuer_id, store.version)
+        verdict = KnownCard(
+            *(credential, KeyAlgorithm.P256, spki, *window, issuer_id, store.version),
+            issued_s=cvc.not_before,
+            index=index_of(cvc.subject),
+        )
     return Vouched(cvc.key, KeyAlgorithm.P256, credential, verdict)
 
 
@@ -253,7 +273,7 @@ def _issued_piv(octets: bytes, store: TrustStore) -> Vouched:
     verdict: KnownCard | Reason = Reason.UNTRUSTED_ISSUER
     if signer is not None and cvc.signed_by(signer.key):
         window, signer_id = (signer.not_before, signer.not_after), credential_id(spki_of(signer.key))
-        verdict = KnownCard(credential, algorithm, spki, *window, signer_id, store.version)
+        verdict = KnownCard(*(credential, algorithm, spki, *window, signer_id, store.version), index=index_of(cvc.guid))
     return Vouched(cvc.key, algorithm, credential, verdict)
 
 

@@ -15,7 +15,7 @@ from validator.config import load_private_key
 from validator.lists.directory import install
 from validator.lists.installed import load
 from validator.lists.manifest import ListKind
-from validator.model import ListVersions, Product, ProductKind
+from validator.model import Credential, ListVersions, Product, ProductKind
 
 DATES = Dates(issued_s=1_790_000_000, not_after_s=1_790_086_400)
 CARD = bytes(range(16))
@@ -55,7 +55,7 @@ def test_a_gate_installs_what_was_published(tmp_path: Path, publisher: Publisher
         assert (manifest.region, manifest.issued_s, manifest.not_after_s) == ("north", 1_790_000_000, 1_790_086_400)
     lists = load(tmp_path / "gate", keys, "north")
     assert (lists.versions, lists.faults) == (ListVersions(1, 1, 1), ())
-    assert lists.denied(CARD)
+    assert lists.denied(Credential(CARD))
     assert lists.products(CARD) == [PURSE]
     assert lists.horizon("gate-1") == (2, 71)
     assert told == [1]
@@ -79,7 +79,7 @@ def test_every_deny_list_is_installable(publisher: Publisher, tmp_path: Path, id
     lists = load(tmp_path / "gate", keys, "north")
     assert lists.deny is not None
     assert len(lists.deny) == len(ids)
-    assert all(lists.denied(credential) for credential in ids)
+    assert all(lists.denied(Credential(credential)) for credential in ids)
 
 
 class TestNothingBadIsPublished:

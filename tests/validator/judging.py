@@ -1,7 +1,7 @@
 """Proofs made to be judged, and short names for what became of them."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from validator import trust, vouching
 from validator.model import (
     Assurance,
     ClockConfidence,
+    Credential,
     Identity,
     Instant,
     KeyAlgorithm,
@@ -42,7 +43,7 @@ def sign(key: CardPrivateKey, message: bytes = MESSAGE) -> bytes:
     return key.sign(message, ec.ECDSA(hashes.SHA256() if key.key_size == 256 else hashes.SHA384()))
 
 
-def nobody(_credential_id: bytes) -> bool:
+def nobody(_credential: Credential) -> bool:
     return False
 
 
@@ -68,7 +69,12 @@ def nobody_enrolled(_credential_id: bytes) -> None:
     """A list of enrolled keys that is empty."""
 
 
-def judge(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool], at: Instant) -> Identity | Refusal:
+def on_list(credential_ids: Container[bytes]) -> Callable[[Credential], bool]:
+    """A deny list of these ids."""
+    return lambda credential: credential.id in credential_ids
+
+
+def judge(proof: CardProof, store: TrustStore, denied: Callable[[Credential], bool], at: Instant) -> Identity | Refusal:
     """Vouch and judge in one go."""
     return trust.judge(proof, vouching.vouch(proof.shown, Authorities(store, nobody_enrolled), at), denied, at)
 
@@ -92,7 +98,7 @@ def reason_of(
     proof: CardProof,
     store: TrustStore,
     at: Instant | None = None,
-    denied: Callable[[bytes], bool] = nobody,
+    denied: Callable[[Credential], bool] = nobody,
 ) -> Reason | None:
     verdict = judge(proof, store, denied, at or instant())
     return verdict.reason if isinstance(verdict, Refusal) else None

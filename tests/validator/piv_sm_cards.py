@@ -19,6 +19,7 @@ from hardware.virtual.piv_sm import SmKey
 from tests import opacity_by_the_book as book
 from tests.validator.attempting import attempt
 from tests.validator.authority import NOW, SINCE, UNTIL, Authority, card_key, seconds
+from tests.validator.judging import on_list
 from validator import choice, piv_cvc, trust, vouching
 from validator.certificates import credential_id, spki_of
 from validator.choice import Family
@@ -128,7 +129,7 @@ def tap(
 
 def judged(proof: CardProof, issuers: TrustStore, *, denied: frozenset[bytes] = frozenset()) -> Identity | Refusal:
     vouched = vouching.vouch(proof.shown, Authorities(issuers, lambda _credential: None), AT)
-    return trust.judge(proof, vouched, denied.__contains__, AT)
+    return trust.judge(proof, vouched, on_list(denied), AT)
 
 
 def reason_of(held: Held, issuers: TrustStore, **options: Any) -> Reason | None:

@@ -17,6 +17,7 @@ from hardware.virtual.chip import Chip
 from tests.conversing import MeetsByWaiting
 from tests.validator.attempting import WALL_MS, attempt, stranger
 from tests.validator.authority import Authority
+from tests.validator.judging import on_list
 from validator import choice, pkoc_cvc, trust, vouching
 from validator.certificates import credential_id, spki_of
 from validator.choice import Family
@@ -172,7 +173,7 @@ class Gate:
 
     def judge(self, proof: CardProof) -> Identity | Refusal:
         vouched = vouching.vouch(proof.shown, vouching.Authorities(self.trusted, self.enrolled.get), self.at)
-        return trust.judge(proof, vouched, self.denied.__contains__, self.at)
+        return trust.judge(proof, vouched, on_list(self.denied), self.at)
 
     async def examine(self, card: Held) -> Identity | Refusal:
         """Present a card as a station does."""

@@ -29,7 +29,7 @@ from validator.lists.directory import install, installed_versions, read_verified
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind, Manifest
-from validator.model import ClockConfidence, Freshness, Instant, ListVersions
+from validator.model import ClockConfidence, Credential, Freshness, Instant, ListVersions
 
 KINDS = pytest.mark.parametrize("kind", list(ListKind))
 Offer = Callable[[ListKind, int], Manifest]
@@ -46,7 +46,7 @@ def works(lists: InstalledLists, kind: ListKind) -> bool:
         case ListKind.TRUST:
             return lists.trust is not None and lists.trust.version == version
         case ListKind.DENY:
-            return all(lists.denied(credential) for credential in (SOMEBODY, version.to_bytes(16)))
+            return all(lists.denied(Credential(credential)) for credential in (SOMEBODY, version.to_bytes(16)))
         case ListKind.TICKETS:
             return lists.products(SOMEBODY) == [PASS] and lists.horizon("gate-1") == (1, version)
         case ListKind.ENROLLED:
@@ -204,7 +204,7 @@ class TestLoad:
         lists = load(directory, KEYS, "north")
         assert lists.versions == ListVersions()
         assert (lists.issued_floor_s, lists.faults, lists.horizon("gate-1")) == (0, (), (0, 0))
-        assert not lists.denied(SOMEBODY)
+        assert not lists.denied(Credential(SOMEBODY))
         assert lists.products(SOMEBODY) == []
         assert lists.enrolled(SOMEBODY) is None
 
@@ -290,8 +290,8 @@ class TestLoad:
         assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1)
         assert (second.trust is first.trust, second.tickets is first.tickets) == (True, True)
         assert second.keys is first.keys
-        assert first.denied((1).to_bytes(16))  # what a tap began with stays as it was
-        assert second.denied((2).to_bytes(16))
+        assert first.denied(Credential((1).to_bytes(16)))  # what a tap began with stays as it was
+        assert second.denied(Credential((2).to_bytes(16)))
 
     def test_versions_that_change_hands_while_they_are_read(
         self, directory: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch

@@ -32,7 +32,7 @@ from tests.validator.mynumber_cards import (
 )
 from validator import trust, vouching
 from validator.certificates import credential_id, spki_of, token_id
-from validator.model import Assurance, DocumentType, Identity, Instant, Reason, Refusal, Scheme
+from validator.model import Assurance, Credential, DocumentType, Identity, Instant, Reason, Refusal, Scheme
 from validator.profiles import jpki, mynumber_surface
 from validator.profiles.attempt import Attempt
 from validator.proof import CardProof
@@ -55,7 +55,7 @@ def verdict(
     store: TrustStore,
     *,
     enrolled: SurfaceEnrolment | None = None,
-    denied: Callable[[bytes], bool] = nobody,
+    denied: Callable[[Credential], bool] = nobody,
     at: Instant | None = None,
 ) -> Identity | Refusal:
     names = {} if enrolled is None else {token_id(mynumber_surface.NAME, enrolled.identifier): enrolled.spki}

@@ -24,7 +24,7 @@ from tests.validator.judging import instant, nobody, nobody_enrolled
 from validator import certificates, choice, trust, vouching
 from validator.certificates import credential_id
 from validator.dialogue import MAX_APDUS, Traffic, drive
-from validator.model import Assurance, Identity, Reason, Refusal
+from validator.model import Assurance, Credential, Identity, Reason, Refusal
 from validator.profiles import ntag424
 from validator.profiles.attempt import TOKEN_BYTES, Attempt, CardKeyMissing, CardKeys
 from validator.profiles.errors import (
@@ -148,7 +148,7 @@ def store(authority: Authority) -> TrustStore:
     return TrustStore(1, [authority.certificate])
 
 
-def judged(proof: CardProof, store: TrustStore, denied: Callable[[bytes], bool] = nobody) -> Identity | Refusal:
+def judged(proof: CardProof, store: TrustStore, denied: Callable[[Credential], bool] = nobody) -> Identity | Refusal:
     vouched = vouching.vouch(proof.shown, vouching.Authorities(store, nobody_enrolled), instant())
     return trust.judge(proof, vouched, denied, instant())
 
@@ -448,7 +448,7 @@ class TestBadCards:
 
     def test_a_revoked_card_is_named(self, store: TrustStore) -> None:
         credential = certificates.card_credential_id(certificates.token_id("ntag424", TOKEN), UID)
-        verdict = judged(Tap().run(of_chip(card())), store, lambda asked: asked == credential)
+        verdict = judged(Tap().run(of_chip(card())), store, lambda asked: asked.id == credential)
         assert verdict == Refusal(Reason.REVOKED, "ntag424", credential)
 
     @pytest.mark.parametrize("uid", [b"", octets("08112233"), octets("0411223344556677")])

@@ -156,7 +156,7 @@ class TestRevocation:
         proof = prove(authority.issue(key))
         if hit:
             proof = again(proof, store)
-        verdict = judge(proof, store, lambda credential: credential == mine, instant())
+        verdict = judge(proof, store, lambda credential: credential.id == mine, instant())
         assert verdict == Refusal(Reason.REVOKED, "piv", mine)
 
     @BOTH_WAYS

@@ -16,6 +16,7 @@ from hardware.type2 import TagAnswer
 from hardware.virtual.air import AirCard, Field
 from hardware.virtual.ultralight_aes import Settings, UltralightAes
 from tests.tags import OPERATOR, SHARED, TOKEN, UID, Carry, OperatorKeys, Torn, attempt, carrier, data_key, issue, run
+from tests.validator.judging import on_list
 from validator import certificates, choice, trust, vouching
 from validator.dialogue import Traffic, drive
 from validator.model import Assurance, ClockConfidence, Identity, Instant, Reason
@@ -41,7 +42,7 @@ class NoIssuers:
 def judged(proof: CardProof, denied: frozenset[bytes] = frozenset()) -> Reason | Identity:
     """Vouch and judge as a gate does."""
     authorities: Any = vouching.Authorities(NoIssuers(), lambda _id: None)  # type: ignore[arg-type]  # never asked
-    verdict = trust.judge(proof, vouching.vouch(proof.shown, authorities, AT), denied.__contains__, AT)
+    verdict = trust.judge(proof, vouching.vouch(proof.shown, authorities, AT), on_list(denied), AT)
     return verdict if isinstance(verdict, Identity) else verdict.reason
 
 

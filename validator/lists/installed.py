@@ -14,7 +14,7 @@ from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest
 from validator.lists.ticket_list import TicketList
 from validator.lists.trust_list import parse_trust_list
-from validator.model import Freshness, Instant, ListVersions, Product
+from validator.model import Credential, Freshness, Instant, ListVersions, Product
 from validator.trust_store import TrustStore
 
 log = structlog.get_logger()
@@ -86,9 +86,9 @@ class InstalledLists:
             return Freshness.STALE
         return Freshness.GRACE if at.wall_s > manifest.not_after_s or self.faulty(kind) else Freshness.FRESH
 
-    def denied(self, credential_id: bytes) -> bool:
+    def denied(self, credential: Credential) -> bool:
         """Whether a credential is on the deny list; without a list nobody is, and `freshness` says so."""
-        return self.deny is not None and credential_id in self.deny
+        return self.deny is not None and credential.id in self.deny
 
     def products(self, credential_id: bytes) -> list[Product]:
         """Return what a credential holds; without a list nobody holds anything, and `freshness` says so.
