@@ -86,6 +86,14 @@ class Link:
         """
         await self._unless_gone(self._client.subscribe(topic, qos=AT_LEAST_ONCE))
 
+    async def unsubscribe(self, topic: str) -> None:
+        """Leave a topic.
+
+        Raises:
+            LinkLost: The broker went away or did not answer.
+        """
+        await self._unless_gone(self._client.unsubscribe(topic))
+
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish at QoS 1 and wait until the broker has it.
 

@@ -79,6 +79,20 @@ def reported(device: str) -> str:
     return f"{ROOT}/state/{check_device(device)}/reported"
 
 
+def list_metadata(region: str, name: str) -> str:
+    """Topic of one file of the catalogue's metadata, retained: ``timestamp.json``, ``7.snapshot.json``.
+
+    Raises:
+        WireError: Region or name are not fit to be a topic level.
+    """
+    return f"{ROOT}/list/{check_device(region)}/metadata/{check_device(name)}"
+
+
+def list_object(region: str, digest: bytes) -> str:
+    """Topic of an object that is called by its SHA-256, retained: a piece of a list, or the index of its pieces."""
+    return f"{ROOT}/list/{check_device(region)}/object/{digest.hex()}"
+
+
 _Device = Annotated[str, msgspec.Meta(pattern=rf"^{_DEVICE.pattern}\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 _Envelope = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ENVELOPE_BYTES)]
