@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PCSC := $(VENV)/.installed-pcsc
 
-.PHONY: demo test check bench soak clean lock
+.PHONY: demo test check bench bench-lists soak clean lock
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ check: $(PCSC)
 
 bench: $(PCSC)
 	$(BIN)/python -m bench
+
+bench-lists: $(PCSC)
+	$(BIN)/python -m bench lists-dense lists-sparse lists-tickets
 
 soak: $(PCSC)
 	PILET_SOAK=1 $(BIN)/pytest -n auto --dist loadgroup -m "slow or hostile" --timeout 3600

@@ -18,6 +18,8 @@ from backend_sync import ingest as ingesting
 from backend_sync import reconcile as reconciling
 from backend_sync import uplink as uplinking
 from backend_sync.books import show_books
+from backend_sync.catalogue.errors import CatalogueRefused
+from backend_sync.catalogue.floors import FloorsError
 from backend_sync.config import OfficeConfig
 from backend_sync.demo.errors import DemoError
 from backend_sync.ingest import IngestOptions
@@ -60,6 +62,8 @@ EXITS: dict[type[Exception], int] = {
     ConfigError: os.EX_CONFIG,
     EstonianIssuersError: os.EX_UNAVAILABLE,
     WireError: os.EX_CONFIG,
+    CatalogueRefused: os.EX_DATAERR,
+    FloorsError: os.EX_IOERR,
     InputMissing: os.EX_NOINPUT,
     PublishError: os.EX_DATAERR,
     ListError: os.EX_DATAERR,

@@ -142,7 +142,7 @@ class Publisher:
             payload = encode_deny_list(credential_ids)
         except ListError as error:
             raise PublishError(str(error)) from error
-        return self._publish(ListKind.DENY, dates, _writer(payload, len(DenyList(payload))))
+        return self._publish(ListKind.DENY, dates, _writer(payload, len(DenyList.parse(payload))))
 
     def tickets(
         self,

@@ -15,6 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from backend_sync import config as office_file
 from backend_sync import links
 from backend_sync.bindings import ended_credential_ids
+from backend_sync.catalogue.keys_command import keys
 from backend_sync.config import OfficeConfig
 from backend_sync.delivery import deliver
 from backend_sync.key_files import enrolled_keys, named_keys
@@ -28,6 +29,7 @@ from validator.lists.manifest import Manifest
 from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind, Scheme
 
 publish = typer.Typer(help="Record sales; build, sign and deliver lists.", no_args_is_help=True)
+publish.add_typer(keys, name="keys")
 
 OfficeOption = Annotated[Path, typer.Option("--config", help="The back office's TOML file.")]
 EmptyOption = Annotated[bool, typer.Option("--empty", help="Publish the list although nothing is on it.")]

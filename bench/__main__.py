@@ -1,4 +1,4 @@
-"""``python -m bench [NAME ...] [--records N]``: runs the benchmarks named, or all."""
+"""``python -m bench [NAME ...]``: runs the benchmarks named, or all but those of a whole nation's lists."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import families, issuing, national, start, tap
+from bench import families, issuing, lists, national, start, tap, tickets
 from bench.figures import Report
 
 BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
@@ -20,18 +20,31 @@ BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
     "start": start.run,
 }
 
+CARDS = 100_000_000
+NATIONAL_LISTS: dict[str, Callable[[int], Coroutine[Any, Any, Report]]] = {
+    "lists-dense": lists.dense,
+    "lists-sparse": lists.sparse,
+    "lists-tickets": lambda cards: tickets.run(cards // tickets.CARDS_PER_RECORD),
+}
+"""Take a quarter of an hour, and tell nothing about a tap: `make bench-lists`."""
+
 
 def main() -> None:
     """Run what was asked for, print tables, and write ``bench/out``."""
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all by default")
+    every = [*BENCHES, *NATIONAL_LISTS]
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; by default all but the lists-"
+    )
     parser.add_argument("--records", type=int, default=issuing.RECORDS, help="how many cards `issuing` issues")
+    parser.add_argument("--cards", type=int, default=CARDS, help="how many cards the lists- are about, at most")
     told = parser.parse_args()
     benches = BENCHES | {"issuing": functools.partial(issuing.run, told.records)}
+    benches |= {name: functools.partial(run, told.cards) for name, run in NATIONAL_LISTS.items()}
     names = told.names or list(BENCHES)
-    unknown = [name for name in names if name not in BENCHES]
+    unknown = [name for name in names if name not in benches]
     if unknown:
-        sys.exit(f"no benchmark {', '.join(unknown)}: choose from {', '.join(BENCHES)}")
+        sys.exit(f"no benchmark {', '.join(unknown)}: choose from {', '.join(every)}")
     console = Console(width=120)
     for name in names:
         asyncio.run(benches[name]()).close(console)

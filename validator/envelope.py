@@ -26,6 +26,7 @@ class Purpose(StrEnum):
     TAP = "tap"
     ACK = "ack"
     LIST = "list"
+    CHANGE = "change"
 
 
 class EnvelopeError(Exception):

@@ -30,7 +30,7 @@ from backend_sync.schema import BINDING, BUREAU_ANSWER, CREDENTIAL, PERSONALISAT
 from tests.backend_sync.card_bureau import uid_of, write_accounts
 from tests.backend_sync.gate import DAWN_MS
 from validator.certificates import card_credential_id, token_id
-from validator.lists.deny_list import DenyList, encode_deny_list
+from validator.lists.listed_ids import ListedIds, encode_listed_ids
 
 ACCOUNTS = [f"account-{number}" for number in range(8)]
 SOAK = os.environ.get("PILET_SOAK") == "1"
@@ -280,7 +280,7 @@ class Enrolment(RuleBasedStateMachine):
         with self.ledger.reading() as connection:
             ids = credentials(connection)
         denied = list(Issuer(self.ledger, lambda: DAWN_MS, os.urandom).ended_credential_ids())
-        listed = DenyList(encode_deny_list(denied))
+        listed = ListedIds(encode_listed_ids(denied))
         for serial, card in self.cards.items():
             assert serial not in ids or (ids[serial] in listed) is (card.state is BindingState.ENDED)
         assert len(listed) <= len(ids)

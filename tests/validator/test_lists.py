@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.validator.list_making import KEY, KEYS, PASS, SOMEBODY
 from validator.entry import GENESIS, Entry, decode, encode
 from validator.envelope import Purpose, seal
-from validator.lists.deny_list import HEADER_BYTES, DenyList, encode_deny_list
 from validator.lists.errors import ListError
+from validator.lists.listed_ids import HEADER_BYTES, ListedIds, encode_listed_ids
 from validator.lists.manifest import ListKind, Manifest, open_manifest, seal_manifest
 from validator.lists.product_rules import breach
 from validator.lists.ticket_list import TicketList, write_ticket_file
@@ -108,10 +108,10 @@ class TestManifest:
         assert caught.value.where == "lists/deny/4/manifest"
 
 
-class TestDenyList:
+class TestListedIds:
     @given(members=st.sets(IDS, max_size=60), strangers=st.lists(IDS, max_size=20))
     def test_lookup_is_membership(self, members: set[bytes], strangers: list[bytes]) -> None:
-        listed = DenyList(encode_deny_list(members))
+        listed = ListedIds(encode_listed_ids(members))
         listed.check_order()
         assert len(listed) == len(members)
         for credential in (*members, *strangers):
@@ -123,7 +123,7 @@ class TestDenyList:
     def test_every_length_keeps_its_first_and_its_last(self, count: int) -> None:
         """A list whose tail fell off at some lengths once closed a city's gates for a morning."""
         ids = [(number * 2 + 1).to_bytes(16) for number in range(count)]
-        listed = DenyList(encode_deny_list(ids))
+        listed = ListedIds(encode_listed_ids(ids))
         listed.check_order()
         assert len(listed) == count
         for credential in (*ids[:3], *ids[-3:]):
@@ -133,24 +133,24 @@ class TestDenyList:
 
     @given(members=st.sets(IDS, min_size=1, max_size=9), cut=st.integers(1, 200), tail=st.binary(max_size=40))
     def test_a_tail_is_never_dropped(self, members: set[bytes], cut: int, tail: bytes) -> None:
-        payload = encode_deny_list(members)
+        payload = encode_listed_ids(members)
         changed = payload[: max(0, len(payload) - cut)] + tail
         if len(changed) == len(payload):
             changed += b"!"
         with pytest.raises(ListError):
-            DenyList(changed)
+            ListedIds(changed)
 
     def test_order_is_checked(self) -> None:
-        payload = encode_deny_list([bytes(16), b"\1" * 16])
+        payload = encode_listed_ids([bytes(16), b"\1" * 16])
         swapped = payload[:HEADER_BYTES] + payload[-16:] + payload[HEADER_BYTES:-16]
         twice = payload[:HEADER_BYTES] + payload[-16:] * 2
         for bad in (swapped, twice):
             with pytest.raises(ListError, match="id 1 is not greater"):
-                DenyList(bad).check_order()
+                ListedIds(bad).check_order()
 
     def test_ids_have_sixteen_bytes(self) -> None:
         with pytest.raises(ListError, match="15 bytes"):
-            encode_deny_list([bytes(15)])
+            encode_listed_ids([bytes(15)])
 
 
 PRODUCTS = st.builds(

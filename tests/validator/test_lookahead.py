@@ -49,7 +49,7 @@ def lists_of(folder: Path, trust: TrustStore | None, proof: CardProof | None = N
             holder = believed(ahead.judge(proof)).credential_id
         write_ticket_file(folder / "tickets", [(holder, PASS)])
         tickets = TicketList(folder / "tickets")
-    return InstalledLists(folder, trust, None, tickets, {}, {}, dict.fromkeys(ListKind))
+    return InstalledLists(folder, trust, None, tickets, {}, {}, dict.fromkeys(ListKind, (None, None)))
 
 
 def test_a_card_is_judged_by_what_was_found_while_it_signed(

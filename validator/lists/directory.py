@@ -134,6 +134,18 @@ def read_verified(
     return manifest, home / PAYLOAD
 
 
+def write_in_place(path: Path, content: bytes) -> None:
+    """Replace a file whole: after a power cut there is the old one or the new one.
+
+    Raises:
+        OSError: It cannot be stored; the old one is still there.
+    """
+    fresh = path.with_name(f"{_INCOMING}{path.name}")
+    _write_synced(fresh, content)
+    os.replace(fresh, path)  # noqa: PTH105 - as for the other rename
+    _sync_directory(path.parent)
+
+
 def check_payload(kind: ListKind, path: Path) -> None:
     """Read a payload whole, as a gate would, and see that nothing in it fails.
 
@@ -149,7 +161,7 @@ def _check_trust(path: Path) -> None:
 
 
 def _check_deny(path: Path) -> None:
-    DenyList(path.read_bytes(), path).check_order(path)
+    DenyList.parse(path.read_bytes(), path)
 
 
 def _check_tickets(path: Path) -> None:
@@ -223,10 +235,7 @@ def _put_in_place(incoming: Path, home: Path) -> None:
 
 
 def _point_to(shelf: Path, version: int) -> None:
-    fresh = shelf / f"{_INCOMING}{POINTER}"
-    _write_synced(fresh, f"{version}\n".encode())
-    os.replace(fresh, shelf / POINTER)  # noqa: PTH105 - the same
-    _sync_directory(shelf)
+    write_in_place(shelf / POINTER, f"{version}\n".encode())
 
 
 def _sync_directory(path: Path) -> None:

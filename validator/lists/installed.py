@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import structlog
 
+from validator.lists.changes_file import Changed, changes_path, read_changes, with_changes
+from validator.lists.deny_change import DenyChange
 from validator.lists.deny_list import DenyList
 from validator.lists.directory import POINTER, PublisherKeys, installed_versions, read_verified, version_in_force
 from validator.lists.enrolled_list import EnrolledKeys
@@ -19,7 +21,9 @@ from validator.trust_store import TrustStore
 
 log = structlog.get_logger()
 
-_Pointer = tuple[int, int, int] | None
+_Stat = tuple[int, int, int] | None
+_Pointer = tuple[_Stat, _Stat]
+"""The pointer's state, and for the deny list that of its changes."""
 _Content = TypeVar("_Content")
 
 MAX_ATTEMPTS = 3
@@ -33,13 +37,15 @@ class InstalledLists:
     Attributes:
         directory: Where they come from.
         trust: Issuers; None where no list could be loaded.
-        deny: Credentials that are refused; None where no list could be loaded.
+        deny: Credentials that are refused, changes and all; None where no list could be loaded.
         tickets: Products; None where no list could be loaded.
         manifests: What each loaded list says about itself.
         faults_by_kind: Why a version that should be in force is not; a kind in good health is left out.
         pointers: The pointers' state, taken before anything was read.
         keys: Keys of cards that no issuer vouches for; None where no list could be loaded, and where none is installed,
             which is no fault.
+        published: The deny list without its changes.
+        change: The last change of the deny list that is in force; None for none.
     """
 
     directory: Path
@@ -50,6 +56,8 @@ class InstalledLists:
     faults_by_kind: Mapping[ListKind, tuple[ListError, ...]]
     pointers: Mapping[ListKind, _Pointer]
     keys: EnrolledKeys | None = None
+    published: DenyList | None = None
+    change: DenyChange | None = None
 
     @property
     def faults(self) -> tuple[ListError, ...]:
@@ -69,7 +77,8 @@ class InstalledLists:
     @property
     def issued_floor_s(self) -> int:
         """The newest issue time, seconds since 1970 UTC: no clock can be right that is behind it. 0 without lists."""
-        return max((manifest.issued_s for manifest in self.manifests.values()), default=0)
+        issued = [manifest.issued_s for manifest in self.manifests.values()]
+        return max([*issued, 0 if self.change is None else self.change.issued_s])
 
     def freshness(self, kind: ListKind, at: Instant, grace_s: int) -> Freshness:
         """Say how current a list is; what serves in place of a version that does not load is never `FRESH`.
@@ -82,13 +91,16 @@ class InstalledLists:
         manifest = self.manifests.get(kind)
         if manifest is None:
             return Freshness.MISSING
-        if at.wall_s > manifest.not_after_s + grace_s:
+        not_after_s = manifest.not_after_s
+        if kind is ListKind.DENY and self.change is not None:
+            not_after_s = max(not_after_s, self.change.not_after_s)
+        if at.wall_s > not_after_s + grace_s:
             return Freshness.STALE
-        return Freshness.GRACE if at.wall_s > manifest.not_after_s or self.faulty(kind) else Freshness.FRESH
+        return Freshness.GRACE if at.wall_s > not_after_s or self.faulty(kind) else Freshness.FRESH
 
     def denied(self, credential: Credential) -> bool:
         """Whether a credential is on the deny list; without a list nobody is, and `freshness` says so."""
-        return self.deny is not None and credential.id in self.deny
+        return self.deny is not None and self.deny.denied(credential)
 
     def products(self, credential_id: bytes) -> list[Product]:
         """Return what a credential holds; without a list nobody holds anything, and `freshness` says so.
@@ -155,7 +167,7 @@ def load(
 
     def one(kind: ListKind, build: Callable[[Manifest, Path], _Content], kept: _Content | None) -> _Content | None:
         held = None if previous is None or kept is None else (previous.manifests[kind], kept)
-        settled = previous is not None and previous.pointers[kind] == pointers[kind] and not previous.faulty(kind)
+        settled = previous is not None and previous.pointers[kind][0] == pointers[kind][0] and not previous.faulty(kind)
         found, wrong = held, list[ListError]()
         if held is None or not settled:
             found, wrong = _load_kind(directory, kind, publisher_keys, region, build)
@@ -170,16 +182,39 @@ def load(
         manifests[kind], content = found
         return content
 
+    trust = one(ListKind.TRUST, _build_trust, previous.trust if previous else None)
+    published = one(ListKind.DENY, _build_deny, previous.published if previous else None)
+    changed = None
+    if published is not None:
+        changed = _changed(directory, published, manifests[ListKind.DENY], publisher_keys, previous)
+        if changed.fault is not None:
+            faults[ListKind.DENY] = (*faults.get(ListKind.DENY, ()), *_reported(ListKind.DENY, [changed.fault]))
     return InstalledLists(
         directory=directory,
-        trust=one(ListKind.TRUST, _build_trust, previous.trust if previous else None),
-        deny=one(ListKind.DENY, _build_deny, previous.deny if previous else None),
+        trust=trust,
+        deny=None if changed is None else changed.listed,
         tickets=one(ListKind.TICKETS, _build_tickets, previous.tickets if previous else None),
         manifests=manifests,
         faults_by_kind=faults,
         pointers=pointers,
         keys=one(ListKind.ENROLLED, _build_enrolled, previous.keys if previous else None),
+        published=published,
+        change=None if changed is None else changed.last,
     )
+
+
+def _changed(
+    directory: Path,
+    published: DenyList,
+    manifest: Manifest,
+    keys: PublisherKeys,
+    previous: InstalledLists | None,
+) -> Changed:
+    try:
+        sealed = read_changes(directory, manifest.version)
+    except ListError as error:
+        return Changed(published, fault=error)
+    return with_changes(published, manifest, sealed, keys, None if previous is None else previous.deny)
 
 
 def _load_kind(
@@ -208,7 +243,7 @@ def _candidates(directory: Path, kind: ListKind, faults: list[ListError]) -> lis
     """Versions to try, the one in force first; versions newer than that were never put in force."""
     stored, current = installed_versions(directory, kind), version_in_force(directory, kind)
     if current is None:
-        if stored or _pointer(directory, kind) is not None:
+        if stored or _pointer(directory, kind)[0] is not None:
             faults.append(ListError(directory / kind.value / POINTER, "names no version"))
         return stored
     return [current, *(version for version in stored if version < current)]
@@ -225,7 +260,7 @@ def _build_trust(manifest: Manifest, payload: Path) -> TrustStore:
 
 
 def _build_deny(_manifest: Manifest, payload: Path) -> DenyList:
-    return DenyList(_read(payload), payload)
+    return DenyList.parse(_read(payload), payload)
 
 
 def _build_tickets(_manifest: Manifest, payload: Path) -> TicketList:
@@ -244,8 +279,14 @@ def _read(path: Path) -> bytes:
 
 
 def _pointer(directory: Path, kind: ListKind) -> _Pointer:
+    version = version_in_force(directory, kind) if kind is ListKind.DENY else None
+    changes = None if version is None else _stat(changes_path(directory, version))
+    return _stat(directory / kind.value / POINTER), changes
+
+
+def _stat(path: Path) -> _Stat:
     try:
-        found = (directory / kind.value / POINTER).stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size

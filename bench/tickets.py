@@ -1,0 +1,318 @@
+"""Tickets and statuses on a gate: what they cost to build, to keep, to ask and to change.
+
+Each step runs in a process of its own (``python -m bench.tickets STEP FOLDER RECORDS``), so that its memory is its own.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.progress import Progress
+
+from bench.figures import Figure, Report, p50, p99, scratch
+from validator.lists.status_array import CardStatus, StatusArray, write_status_file
+from validator.lists.status_delta import StatusDelta, StatusOverlay, encode_status_delta, parse_status_delta
+from validator.lists.ticket_delta import Snapshot, encode_ticket_delta, parse_ticket_delta
+from validator.lists.ticket_list import TicketList, write_ticket_file
+from validator.lists.ticket_overlay import TicketOverlay, parse_overlay
+from validator.lists.ticket_store import TicketStore, write_ticket_store
+from validator.model import CREDENTIAL_ID_BYTES, NEVER, Product, ProductKind
+
+RECORDS: Final = 10_000_000
+CARDS_PER_RECORD: Final = 10
+"""A nation has ten regions of this size."""
+ASKED: Final = 100_000
+ASKED_COLD: Final = 500
+RESIDENT_AFTER: Final = 10_000
+CHANGED: Final = 20_000
+INCREMENT: Final = 70
+SWAPS: Final = 20
+DAY: Final = 86_400
+NOW: Final = 1_790_000_000
+FIRST_SALE: Final = 2**32 - 4_000_000
+"""Sales were counted for some years; their numbers pass 32 bits among those that are on the list."""
+
+RECORD_GOAL: Final = 40.0
+BUILD_GOAL_S: Final = 90.0
+LOOK_UP_GOAL_US: Final = 20.0
+RESIDENT_GOAL_MB: Final = 120.0
+SWAP_GOAL_MS: Final = 20.0
+
+_ZONES: Final = [
+    frozenset(f"Stop {zone}-{stop}" for zone in range(first, last + 1) for stop in range(30))
+    for first in range(1, 6)
+    for last in range(first, 6)
+]
+_ISSUER: Final = bytes(range(16))
+
+Measured = dict[str, float]
+
+
+async def run(records: int = RECORDS) -> Report:
+    """Measure a snapshot of so many tickets, beside an SQLite file of the same, and statuses of ten times as many."""
+    report = Report("lists-tickets", f"{records:,} tickets and the statuses of {CARDS_PER_RECORD * records:,} cards")
+    with scratch() as folder:
+        found = {step: await asyncio.to_thread(_step, step, folder, records) for step in _STEPS}
+    store, ask, status = found["build"], found["ask"], found["status"]
+    sqlite = found["build-sqlite"] | found["ask-sqlite"]
+
+    def beside(name: str, key: str, unit: str, n: int, goal: float | None = None) -> Figure:
+        value = (store | ask)[key]
+        return Figure(name, value, unit, n, goal, baseline="SQLite", baseline_value=sqlite[key])
+
+    cards, after = CARDS_PER_RECORD * records, f"after {RESIDENT_AFTER:,} look-ups"
+    report.figures += [
+        beside("size of a record", "bytes", "B", records, RECORD_GOAL),
+        beside("build", "seconds", "s", records, BUILD_GOAL_S),
+        Figure("build, of which making the entries", store["entries_s"], "s", records),
+        beside("build, peak memory", "peak_mb", "MB", records),
+        beside("check at installation", "check_s", "s", records),
+        Figure("open", ask["open_ms"], "ms", 1),
+        beside("look-up, median", "p50_us", "µs", ASKED),
+        beside("look-up, p99", "p99_us", "µs", ASKED, LOOK_UP_GOAL_US),
+        beside("look-up from the disk, median", "cold_us", "µs", ASKED_COLD),
+        beside(f"resident memory {after}", "resident_mb", "MB", 1, RESIDENT_GOAL_MB),
+        Figure("resident memory, of which the open snapshot", ask["held_mb"], "MB", 1),
+        Figure(f"delta of {INCREMENT} credentials", ask["delta_bytes"], "B", 1),
+        Figure(f"delta of {INCREMENT} applied to {CHANGED:,}", ask["delta_ms"], "ms", 1),
+        Figure(f"look-up in an overlay of {CHANGED:,}, p99", ask["overlay_us"], "µs", ASKED, LOOK_UP_GOAL_US),
+        Figure("look-up while snapshots are swapped, slowest", ask["swap_ms"], "ms", SWAPS, SWAP_GOAL_MS),
+        Figure("statuses, file", status["mb"], "MB", cards),
+        Figure("statuses, written", status["seconds"], "s", cards),
+        Figure("statuses, held in memory", status["held_mb"], "MB", cards),
+        Figure("statuses, look-up, median", status["p50_us"], "µs", ASKED),
+        Figure("statuses, look-up, p99", status["p99_us"], "µs", ASKED, LOOK_UP_GOAL_US),
+        Figure(f"statuses, delta of {INCREMENT}", status["delta_bytes"], "B", 1),
+        Figure(f"statuses, delta of {INCREMENT} applied to {CHANGED:,}", status["delta_ms"], "ms", 1),
+        Figure(f"statuses, delta of {CHANGED:,}", status["day_bytes"] / 1e3, "kB", 1),
+    ]
+    return report
+
+
+def _step(step: str, folder: Path, records: int) -> Measured:
+    """Run a step in a process of its own."""
+    with Progress(transient=True) as progress:
+        progress.add_task(step, total=None)
+        command = [sys.executable, "-m", "bench.tickets", step, str(folder), str(records)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    measured: Measured = json.loads(done.stdout)
+    return measured
+
+
+def entries(records: int) -> Iterator[tuple[bytes, Product]]:
+    """Most accounts hold one period pass or one purse, few a carnet; one in fifty holds a second product."""
+    for number in range(records):
+        drawn = hashlib.sha256((number - (number % 50 == 49)).to_bytes(8)).digest()
+        place = _ZONES[drawn[16] % len(_ZONES)] if drawn[17] & 1 else frozenset[str]()
+        start = NOW - drawn[18] * DAY
+        product_id = FIRST_SALE + number
+        if drawn[19] < 140:
+            end = start + (30, 90, 365)[drawn[20] % 3] * DAY
+            sold = Product(product_id, ProductKind.PERIOD_PASS, start, end, start + 600, pass_back_s=600, places=place)
+        elif drawn[19] < 240:
+            cents = int.from_bytes(drawn[21:23]) % 10_000
+            fare = (150, 120, 75)[drawn[20] % 3]
+            sold = Product(product_id, ProductKind.STORED_VALUE, start, NEVER, start, balance=cents, fare=fare)
+        else:
+            sold = Product(product_id, ProductKind.CARNET, start, start + 365 * DAY, start, rides=drawn[20] % 10)
+        yield drawn[:CREDENTIAL_ID_BYTES], sold
+
+
+def _credentials(records: int, count: int) -> list[bytes]:
+    """Ids of random accounts, one in five of which never bought anything."""
+    chosen = random.Random(records)
+    numbers = (chosen.randrange(records * 5 // 4) for _ in range(count))
+    return [hashlib.sha256(number.to_bytes(8)).digest()[:CREDENTIAL_ID_BYTES] for number in numbers]
+
+
+def _build(folder: Path, records: int) -> Measured:
+    return _built(folder / "store", records, lambda path: write_ticket_store(path, entries(records)))
+
+
+def _build_sqlite(folder: Path, records: int) -> Measured:
+    return _built(folder / "sqlite", records, lambda path: write_ticket_file(path, entries(records)))
+
+
+def _built(path: Path, records: int, write: Callable[[Path], int]) -> Measured:
+    started = time.perf_counter()
+    for _ in entries(records):
+        pass
+    made = time.perf_counter()
+    write(path)
+    seconds = time.perf_counter() - made
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return {
+        "seconds": seconds,
+        "entries_s": made - started,
+        "bytes": path.stat().st_size / records,
+        "peak_mb": _memory_mb("VmHWM"),
+    }
+
+
+def _ask(folder: Path, records: int) -> Measured:
+    path = folder / "store"
+    before, started = _memory_mb("VmRSS"), time.perf_counter()
+    store = TicketStore(path)
+    opened = {"open_ms": (time.perf_counter() - started) * 1e3, "held_mb": _memory_mb("VmRSS") - before}
+    asked = opened | _asked(path, store.products, store.check, records)
+    return asked | _overlaid(records, Snapshot(1, bytes(32), store.shapes)) | {"swap_ms": _swapped(path, records)}
+
+
+def _ask_sqlite(folder: Path, records: int) -> Measured:
+    path = folder / "sqlite"
+    tickets = TicketList(path)
+    return _asked(path, tickets.products, tickets.check, records)
+
+
+def _asked(path: Path, products: Callable[[bytes], list[Product]], check: Callable[[], None], records: int) -> Measured:
+    """Ask for random accounts: first from the disk, then until memory has settled, then warm."""
+    ids = _credentials(records, ASKED)
+    descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+    cold = _timed_us(products, ids[:ASKED_COLD])
+    _timed_us(products, ids[:RESIDENT_AFTER])
+    resident = _memory_mb("VmRSS")
+    started = time.perf_counter()
+    check()
+    checked = time.perf_counter() - started
+    warm = _timed_us(products, ids)
+    figures = {"cold_us": p50(cold), "p50_us": p50(warm), "p99_us": p99(warm)}
+    return figures | {"resident_mb": resident, "check_s": checked}
+
+
+def _overlaid(records: int, base: Snapshot) -> Measured:
+    """Put a small delta onto many changes, and ask what is changed."""
+    overlay = _overlay(base)
+    sold = dict(_sales(CHANGED, INCREMENT))
+    payload = encode_ticket_delta(overlay.delta(sold))
+    started = time.perf_counter()
+    overlay = overlay.with_delta(parse_ticket_delta(payload, base))
+    seconds = time.perf_counter() - started
+    changed = [credential_id for credential_id, _ in _sales(0, CHANGED)]
+    asked = _timed_us(overlay.products, [*changed, *_credentials(records, ASKED - CHANGED)])
+    return {"delta_bytes": len(payload), "delta_ms": seconds * 1e3, "overlay_us": p99(asked)}
+
+
+def _overlay(base: Snapshot) -> TicketOverlay:
+    overlay = TicketOverlay(base)
+    return overlay.with_delta(overlay.delta(dict(_sales(0, CHANGED))))
+
+
+def _sales(first: int, count: int) -> Iterator[tuple[bytes, list[Product]]]:
+    for number, (_, product) in enumerate(entries(first + count)):
+        if number >= first:
+            yield hashlib.sha256(b"sale %d" % number).digest()[:CREDENTIAL_ID_BYTES], [product]
+
+
+def _swapped(path: Path, records: int) -> float:
+    """Ask a thousand times a second while another thread opens snapshots and changes; return the slowest, ms."""
+    right = TicketStore(path)
+    base = Snapshot(1, bytes(32), right.shapes)
+    payload = _overlay(base).encode()
+    held = [(TicketStore(path), parse_overlay(payload, base))]
+    done = threading.Event()
+
+    def swap() -> None:
+        for _ in range(SWAPS):
+            held[0] = (TicketStore(path), parse_overlay(payload, base))
+        done.set()
+
+    def products(credential_id: bytes) -> list[Product]:
+        store, overlay = held[0]
+        changed = overlay.products(credential_id)
+        return store.products(credential_id) if changed is None else changed
+
+    ids = _credentials(records, 1000)
+    slowest, worker = 0.0, threading.Thread(target=swap)
+    worker.start()
+    while not done.wait(0.001):
+        credential_id = ids.pop()
+        ids.insert(0, credential_id)
+        started = time.perf_counter()
+        found = products(credential_id)
+        slowest = max(slowest, time.perf_counter() - started)
+        if found != right.products(credential_id):
+            raise RuntimeError(f"a swap changed what {credential_id.hex()} holds")
+    worker.join()
+    return slowest * 1e3
+
+
+def _status(folder: Path, records: int) -> Measured:
+    """Write, ask and change the statuses of a nation's cards."""
+    path, cards = folder / "status", CARDS_PER_RECORD * records
+    chosen = random.Random(records)
+    started = time.perf_counter()
+    write_status_file(path, _ISSUER, cards, _random_octets(chosen, -(-cards // 4), cards % 4))
+    seconds, before = time.perf_counter() - started, _memory_mb("VmRSS")
+    begin = StatusOverlay(StatusArray(path))
+    held = _memory_mb("VmRSS") - before
+    day = _status_delta(begin, chosen, CHANGED)
+    overlay = begin.with_delta(day)
+    increment = encode_status_delta(_status_delta(overlay, chosen, INCREMENT))
+    started = time.perf_counter()
+    overlay.with_delta(parse_status_delta(increment))
+    delta_ms = (time.perf_counter() - started) * 1e3
+    asked = _timed_us(overlay.status, [chosen.randrange(cards) for _ in range(ASKED)])
+    return {
+        "seconds": seconds,
+        "mb": path.stat().st_size / 1e6,
+        "held_mb": held,
+        "p50_us": p50(asked),
+        "p99_us": p99(asked),
+        "delta_bytes": len(increment),
+        "delta_ms": delta_ms,
+        "day_bytes": len(encode_status_delta(day)),
+    }
+
+
+def _random_octets(chosen: random.Random, count: int, last: int) -> Iterator[bytes]:
+    for _ in range(0, count - 1, 1 << 20):
+        size = min(1 << 20, count - 1)
+        count -= size
+        yield chosen.randbytes(size)
+    yield bytes([chosen.randrange(4 ** (last or 4))])
+
+
+def _status_delta(overlay: StatusOverlay, chosen: random.Random, count: int) -> StatusDelta:
+    """Change random cards; the publisher knows where that leads, as it makes the next state anyway."""
+    cards = chosen.sample(range(overlay.count), count)
+    return overlay.delta({card: CardStatus((overlay.status(card) + 1 + card % 3) % 4) for card in sorted(cards)})
+
+
+def _timed_us(ask: Callable[[Any], object], keys: Sequence[Any]) -> list[float]:
+    """Ask once for each key; microseconds, the clock's own (some 0.1 µs) included."""
+    clock, times = time.perf_counter_ns, list[float]()
+    for key in keys:
+        started = clock()
+        ask(key)
+        times.append((clock() - started) / 1e3)
+    return times
+
+
+def _memory_mb(field: str) -> float:
+    """Return a size of this process; not getrusage's, whose maximum is inherited from whoever started it."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[field].split()[0]) * 1024 / 1e6
+
+
+_STEPS: Final[Mapping[str, Callable[[Path, int], Measured]]] = {
+    "build": _build,
+    "build-sqlite": _build_sqlite,
+    "ask": _ask,
+    "ask-sqlite": _ask_sqlite,
+    "status": _status,
+}
+
+if __name__ == "__main__":
+    print(json.dumps(_STEPS[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))))

@@ -1,0 +1,123 @@
+"""The changes of the deny list in force, as they were sent: one file beside the list, replaced whole.
+
+    <directory>/deny/<version>/changes     msgpack: an array of signed changes, in order
+
+Whoever installs changes has tried them on the list before. A gate tries them again: it believes the file no more than
+any other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgpack
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from validator.lists.deny_change import MAX_CHANGE_BYTES, DenyChange, apply, open_change
+from validator.lists.deny_list import DenyList
+from validator.lists.directory import write_in_place
+from validator.lists.errors import ListError
+from validator.lists.manifest import ListKind, Manifest
+
+CHANGES: Final = "changes"
+MAX_CHANGES: Final = 10_000
+"""A week of one every minute."""
+_MAX_BYTES: Final = 4 * MAX_CHANGE_BYTES
+
+_File = Annotated[list[bytes], msgspec.Meta(max_length=MAX_CHANGES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A deny list with its changes.
+
+    Attributes:
+        listed: The list that comes out.
+        last: The last change that is in it; None where there was none.
+        fault: Why the changes after that are not in it; None in good health.
+    """
+
+    listed: DenyList
+    last: DenyChange | None = None
+    fault: ListError | None = None
+
+
+def changes_path(directory: Path, version: int) -> Path:
+    """Return where the changes of a version of the deny list lie."""
+    return directory / ListKind.DENY.value / str(version) / CHANGES
+
+
+def read_changes(directory: Path, version: int) -> list[bytes]:
+    """Return the changes that were installed, signed as they are; none where there is no file.
+
+    Raises:
+        ListError: The file cannot be read, or is none of ours.
+    """
+    path = changes_path(directory, version)
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ListError(path, f"cannot be read: {error.strerror or error}") from error
+    if len(content) > _MAX_BYTES:
+        raise ListError(path, f"more than {_MAX_BYTES} bytes")
+    try:
+        return msgspec.convert(msgpack.unpackb(content), _File, builtin_types=(bytes,))
+    except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
+        raise ListError(path, f"not a file of changes: {error}") from None
+
+
+def write_changes(directory: Path, version: int, sealed: Sequence[bytes]) -> None:
+    """Put changes in force in place of those that are; only the one process that owns the directory may.
+
+    Raises:
+        ListError: They cannot be stored; what was in force still is.
+    """
+    path = changes_path(directory, version)
+    try:
+        write_in_place(path, msgpack.packb(list(sealed)))
+    except OSError as error:
+        raise ListError(path, f"cannot be stored: {error.strerror or error}") from error
+
+
+def with_changes(
+    published: DenyList,
+    manifest: Manifest,
+    sealed: Sequence[bytes],
+    keys: Mapping[str, Ed25519PublicKey],
+    known: DenyList | None = None,
+) -> Changed:
+    """Lay changes over a published list, as far as they hold.
+
+    Args:
+        published: The list.
+        manifest: What it says about itself.
+        sealed: Signed changes, in order; each may begin where one before it ended, or at the published list.
+        keys: Publishers that are believed, by the name they sign with.
+        known: A list that came out of some of these changes before: they are not applied again.
+    """
+    found = Changed(published)
+    try:
+        changes = [_belonging(each, manifest, keys) for each in sealed]
+        states = {published.state_hash: published}
+        if known is not None and any(known.state_hash == each.state for each in changes):
+            states[known.state_hash] = known
+        for change in changes:
+            if change.state not in states:
+                states[change.state] = apply(states.get(change.base, found.listed), change)
+            found = Changed(states[change.state], change)
+    except ListError as error:
+        return Changed(found.listed, found.last, error)
+    return found
+
+
+def _belonging(sealed: bytes, manifest: Manifest, keys: Mapping[str, Ed25519PublicKey]) -> DenyChange:
+    change = open_change(sealed, keys)
+    where = f"change {change.number} of the deny list"
+    if (change.region, change.version) != (manifest.region, manifest.version):
+        raise ListError(where, f"belongs to version {change.version} of region {change.region!r}")
+    return change
