@@ -62,16 +62,17 @@ def next_change(
     for credential, out in [(each, True) for each in refused] + [(each, False) for each in restored]:
         if not out and credential.id in kept:
             continue
-        section = listed.numbered.get(credential.issuer_id)
-        if section is not None and credential.index is not None and listed.overlay.status(credential.id) is None:
+        if listed.denied(credential) == out:
+            continue
+        number = _number(listed, credential)
+        if number is not None:
             wanted = numbers.setdefault(credential.issuer_id, _Wanted())
-            if section.denied(credential.index) != out:
-                (wanted.added if out else wanted.removed).add(credential.index)
-        elif listed.denied(credential) != out:
+            (wanted.added if out else wanted.removed).add(number)
+        else:
             (added if out else removed).add(credential.id)
     ids = listed.overlay.delta(added, removed) if added or removed else None
     deltas = tuple(_numbers(listed, issuer, wanted) for issuer, wanted in sorted(numbers.items()))
-    return _sealed_by_state(listed, tuple(each for each in deltas if each.base != each.new), ids, stamp)
+    return _between_states(listed, deltas, ids, stamp)
 
 
 def cumulative_change(published: DenyList, listed: DenyList, stamp: Stamp) -> DenyChange:
@@ -86,7 +87,13 @@ def cumulative_change(published: DenyList, listed: DenyList, stamp: Stamp) -> De
         if section != published.numbered[issuer]
     )
     moved = listed.overlay.state_hash != published.overlay.state_hash
-    return _sealed_by_state(published, deltas, listed.overlay.cumulative() if moved else None, stamp)[0]
+    return _between_states(published, deltas, listed.overlay.cumulative() if moved else None, stamp)[0]
+
+
+def _number(listed: DenyList, credential: Credential) -> int | None:
+    """Return the number by which a list speaks of a card; None where it speaks of its id, which goes before."""
+    named = credential.id in listed.ids or listed.overlay.status(credential.id) is not None
+    return None if named or credential.issuer_id not in listed.numbered else credential.index
 
 
 def _numbers(listed: DenyList, issuer: bytes, wanted: _Wanted) -> DenseDelta:
@@ -95,7 +102,7 @@ def _numbers(listed: DenyList, issuer: bytes, wanted: _Wanted) -> DenseDelta:
     return amend(section, wanted.added, wanted.removed, covers)
 
 
-def _sealed_by_state(
+def _between_states(
     listed: DenyList, numbered: tuple[DenseDelta, ...], ids: SparseDelta | None, stamp: Stamp
 ) -> tuple[DenyChange, DenyList]:
     """Fill in the states between which a change leads, by applying it as a gate does."""

@@ -22,8 +22,8 @@ from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest
 
 CHANGES: Final = "changes"
-MAX_CHANGES: Final = 10_000
-"""A week of one every minute."""
+MAX_CHANGES: Final = 512
+"""More than an hour of one every ten seconds: by then a cumulative change has taken their place."""
 _MAX_BYTES: Final = 4 * MAX_CHANGE_BYTES
 
 _File = Annotated[list[bytes], msgspec.Meta(max_length=MAX_CHANGES)]
@@ -103,13 +103,13 @@ def with_changes(
     found = Changed(published)
     try:
         changes = [_belonging(each, manifest, keys) for each in sealed]
-        states = {published.state_hash: published}
-        if known is not None and any(known.state_hash == each.state for each in changes):
-            states[known.state_hash] = known
+        for number, change in enumerate(changes):
+            if known is not None and change.state == known.state_hash:
+                found, changes = Changed(known, change), changes[number + 1 :]
+                break
         for change in changes:
-            if change.state not in states:
-                states[change.state] = apply(states.get(change.base, found.listed), change)
-            found = Changed(states[change.state], change)
+            base = published if change.base == published.state_hash else found.listed
+            found = Changed(apply(base, change), change)
     except ListError as error:
         return Changed(found.listed, found.last, error)
     return found

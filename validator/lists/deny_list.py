@@ -58,7 +58,7 @@ class DenyList:
 
     @classmethod
     def parse(cls, payload: bytes, where: object = _WHERE) -> "DenyList":
-        """Read a payload whole.
+        """Read a payload; the order of its ids is checked by `check`, once, when it is installed.
 
         Args:
             payload: The payload file's bytes.
@@ -78,10 +78,17 @@ class DenyList:
             parts.append(payload[at : at + length])
             at += length
         ids = ListedIds(parts[0], where)
-        ids.check_order(where)
         numbered = decode_dense_deny(parts[1], where) if parts[1] else {}
         register = Clubcard.parse(parts[2], where) if parts[2] else None
         return cls(ids, numbered, register, Overlay(_hash(parts[0], b"" if register is None else register.state_hash)))
+
+    def check(self, where: object = _WHERE) -> None:
+        """See that every id would be found.
+
+        Raises:
+            ListError: Ids do not ascend.
+        """
+        self.ids.check_order(where)
 
     def denied(self, credential: Credential) -> bool:
         """Whether a credential is refused.

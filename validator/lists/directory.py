@@ -161,7 +161,7 @@ def _check_trust(path: Path) -> None:
 
 
 def _check_deny(path: Path) -> None:
-    DenyList.parse(path.read_bytes(), path)
+    DenyList.parse(path.read_bytes(), path).check(path)
 
 
 def _check_tickets(path: Path) -> None:

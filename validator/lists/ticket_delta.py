@@ -169,10 +169,11 @@ def _checked(payload: bytes, at: int, shapes: _Numbered, where: object) -> tuple
     if number >= len(shapes):
         raise ListError(where, f"a product has shape {number}, {len(shapes)} are there")
     digest, shape = shapes[number]
-    lower_id, lower_from, lower_until, _, amount = NUMBERS.unpack_from(payload, at + SHAPE_NUMBER.size)
+    numbers = payload[at + SHAPE_NUMBER.size : at + _ROW_BYTES]
+    lower_id, lower_from, lower_until, _, amount = NUMBERS.unpack(numbers)
     if not keeps_rules(shape, lower_id, lower_from, lower_until, amount):
         raise ListError(where, f"product {shape.upper_id | lower_id} breaks a rule of products")
-    return shape.upper_id | lower_id, digest + payload[at + SHAPE_NUMBER.size :][: NUMBERS.size]
+    return shape.upper_id | lower_id, digest + numbers
 
 
 def parts_of(held: bytes) -> Iterator[tuple[bytes, int]]:
