@@ -1,9 +1,10 @@
 """Watches the machine from a process of its own: when was a program that only wants to sleep woken too late?
 
-On a shared machine a benchmark's slowest samples are the neighbours'. A sample that was taken while a timer on the same
-machine was on time is the program's own.
+On a shared machine a benchmark's slowest samples are the neighbours'. A sample that was taken while timers on all
+processors of the same machine were on time is the program's own.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -19,20 +20,23 @@ LATE_S = 0.001
 
 
 class Watch:
-    """Moments when the machine was late. Made by `watching`; knows of a moment shortly after it."""
+    """Moments when a processor was late. Made by `watching`; knows of a moment shortly after it."""
 
     def __init__(self) -> None:
-        self._from: list[float] = []
-        self._until: list[float] = []
+        self._processors: dict[int, tuple[list[float], list[float]]] = {}
 
-    def add(self, began_s: float, ended_s: float) -> None:
-        """Take one stretch of lateness, later than all before it; `time.monotonic()` seconds."""
-        self._from.append(began_s)
-        self._until.append(ended_s)
+    def add(self, processor: int, began_s: float, ended_s: float) -> None:
+        """Take one stretch of lateness, later than all before it of that processor; `time.monotonic()` seconds."""
+        begins, ends = self._processors.setdefault(processor, ([], []))
+        begins.append(began_s)
+        ends.append(ended_s)
 
     def disturbed(self, began_s: float, ended_s: float) -> bool:
-        """Whether the machine was late at any time between two moments."""
-        return bisect_left(self._until, began_s) < bisect_right(self._from, ended_s)
+        """Whether any processor was late at any time between two moments."""
+        return any(
+            bisect_left(ends, began_s) < bisect_right(begins, ended_s)
+            for begins, ends in self._processors.copy().values()
+        )
 
 
 @contextmanager
@@ -55,25 +59,25 @@ def watching() -> Iterator[Watch]:
 
 def _listen(told: IO[bytes], watch: Watch) -> None:
     for line in told:
-        began_s, ended_s = map(float, line.split())
-        watch.add(began_s, ended_s)
+        processor, began_s, ended_s = line.split()
+        watch.add(int(processor), float(began_s), float(ended_s))
 
 
 def main() -> None:
-    """Sleep and wake until standard input ends; tell each lateness at once."""
-    stop = threading.Event()
+    """Sleep and wake on every processor until standard input ends; tell each lateness at once."""
+    for processor in os.sched_getaffinity(0):
+        threading.Thread(target=_watch, args=(processor,), daemon=True).start()
+    sys.stdin.read()
 
-    def wait_for_the_end() -> None:
-        sys.stdin.read()
-        stop.set()
 
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
-    while not stop.is_set():
+def _watch(processor: int) -> None:
+    os.sched_setaffinity(0, {processor})  # of this thread (sched_setaffinity(2))
+    while True:
         due_s = time.monotonic() + PERIOD_S
         time.sleep(PERIOD_S)
         woken_s = time.monotonic()
         if woken_s - due_s > LATE_S:
-            sys.stdout.write(f"{due_s!r} {woken_s!r}\n")
+            sys.stdout.write(f"{processor} {due_s!r} {woken_s!r}\n")
             sys.stdout.flush()
 
 
