@@ -13,6 +13,14 @@ settings.register_profile("pilet", deadline=None, max_examples=1000 if os.enviro
 settings.load_profile("pilet")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep out of the cache of whoever runs the tests, and keep it out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """Undo what a command line that ran in this process told the logs: its output is closed when its test is over."""

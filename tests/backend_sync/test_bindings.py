@@ -495,7 +495,8 @@ def test_a_ledger_from_before_gets_the_tables_and_keeps_what_it_has(tmp_path: Pa
         engine = create_engine("sqlite://", creator=lambda: old, poolclass=StaticPool)
         with engine.begin() as connection:
             schema.METADATA.create_all(connection)
-            connection.exec_driver_sql("ALTER TABLE sale DROP COLUMN residents_only")
+            for column in ("residents_only", "least_assurance"):
+                connection.exec_driver_sql(f"ALTER TABLE sale DROP COLUMN {column}")
             for table, wanted in OF_VERSION_1.items():
                 for row in wanted:
                     marks = ", ".join("?" * len(row))
@@ -507,7 +508,7 @@ def test_a_ledger_from_before_gets_the_tables_and_keeps_what_it_has(tmp_path: Pa
         assert {table.name for table in schema.ISSUING.sorted_tables} <= schema._tables(connection)
         assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == len(schema._STEPS)
     with contextlib.closing(sqlite3.connect(path)) as kept:
-        assert rows(kept) == OF_VERSION_1 | {"sale": ((*OF_VERSION_1["sale"][0], 0),)}
+        assert rows(kept) == OF_VERSION_1 | {"sale": ((*OF_VERSION_1["sale"][0], 0, 3),)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "_STEPS", schema._STEPS[:1])
         with pytest.raises(SchemaTooNew):

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import random
-import tracemalloc
 from array import array
 from collections.abc import Iterable
 from functools import reduce
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hostile import hostile
+from tests.validator.tracing import peak_bytes
 from validator.lists.dense_delta import (
     DenseDelta,
     WrongBaseError,
@@ -289,13 +289,12 @@ class TestPayload:
     @pytest.mark.parametrize("count", [1, 1 << 20, (1 << 32) - 1])
     def test_a_few_octets_never_cost_memory(self, covers: int, count: int) -> None:
         head = b"pilet-ddelta/1\0\0" + bytes(80) + covers.to_bytes(8) * 2
-        tracemalloc.start()
-        try:
+
+        def decode() -> None:
             with pytest.raises(ListError):
                 decode_dense_delta(head + count.to_bytes(4) + b"\0" + b"\xff" * 4)
-            assert tracemalloc.get_traced_memory()[1] < 100_000
-        finally:
-            tracemalloc.stop()
+
+        assert peak_bytes(decode) < 100_000
 
     @pytest.mark.timeout(3600 if SOAK else 120)
     def test_every_length_and_every_cut(self) -> None:
