@@ -23,13 +23,18 @@ ROOT = "pilet/1"
 MAX_BATCH_TAPS = 50
 MAX_ENVELOPE_BYTES = 2048
 MAX_MESSAGE_BYTES = 128 * 1024
+MAX_REASON = 200
 MAX_INTEGER = 2**63 - 1
 """The largest number that both SQLite and PostgreSQL can keep."""
 
 TAP_UP_FILTER = f"{ROOT}/tap/+/up"
+REPORTED_FILTER = f"{ROOT}/state/+/reported"
+
+ChangeTopic = Literal["next", "cumulative", "since"]
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAP_UP = re.compile(rf"{ROOT}/tap/([^/]+)/up")
+_REPORTED = re.compile(rf"{ROOT}/state/([^/]+)/reported")
 
 
 class WireError(ValueError):
@@ -58,10 +63,7 @@ def device_of_tap_up(topic: str) -> str:
     Raises:
         WireError: Not the topic of a batch.
     """
-    match = _TAP_UP.fullmatch(topic)
-    if match is None:
-        raise WireError(f"topic {topic[:96]!r} is not {TAP_UP_FILTER}")
-    return check_device(match[1])
+    return _device_of(topic, _TAP_UP, TAP_UP_FILTER)
 
 
 def ack(device: str) -> str:
@@ -75,8 +77,17 @@ def presence(device: str) -> str:
 
 
 def reported(device: str) -> str:
-    """Topic of reported state."""
+    """Topic of reported state, retained."""
     return f"{ROOT}/state/{check_device(device)}/reported"
+
+
+def device_of_reported(topic: str) -> str:
+    """Return the device that a reported state's topic names.
+
+    Raises:
+        WireError: Not the topic of a reported state.
+    """
+    return _device_of(topic, _REPORTED, REPORTED_FILTER)
 
 
 def list_metadata(region: str, name: str) -> str:
@@ -93,10 +104,26 @@ def list_object(region: str, digest: bytes) -> str:
     return f"{ROOT}/list/{check_device(region)}/object/{digest.hex()}"
 
 
+def list_change(region: str, kind: str, which: ChangeTopic) -> str:
+    """Topic of signed changes of a list between its publications.
+
+    Args:
+        region: Whose list.
+        kind: Which list.
+        which: ``next``, not retained: one change, the moment it is made. ``cumulative``, retained: one change that
+            begins at the published list. ``since``, retained: a msgpack array of the changes after that, in order.
+
+    Raises:
+        WireError: Region or kind are not fit to be a topic level.
+    """
+    return f"{ROOT}/list/{check_device(region)}/change/{check_device(kind)}/{which}"
+
+
 _Device = Annotated[str, msgspec.Meta(pattern=rf"^{_DEVICE.pattern}\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 _Envelope = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ENVELOPE_BYTES)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
 class TapBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +187,22 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     session: _Number
 
 
+class ListState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device says of one list.
+
+    Attributes:
+        version: The version in force; 0 for none.
+        change: Number of the last change that is in force with it; 0 for none.
+        refused_version: The version that it refused last; 0 for none.
+        reason: Why it refused it, at most 200 characters.
+    """
+
+    version: _Number
+    change: _Number
+    refused_version: _Number = 0
+    reason: _Reason = ""
+
+
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
     """A device's state as it reports it.
 
@@ -170,6 +213,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
         head: Latest entry in the journal.
         queue: Entries that the back office has not acknowledged.
         versions: Versions of lists and software by name.
+        lists: Its lists, by kind.
     """
 
     v: Literal[1] = 1
@@ -178,6 +222,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     head: _Number
     queue: _Number
     versions: Annotated[dict[_Name, _Number], msgspec.Meta(max_length=32)] = {}
+    lists: Annotated[dict[_Name, ListState], msgspec.Meta(max_length=32)] = {}
 
 
 Message = TapBatch | Ack | Presence | Reported
@@ -234,3 +279,10 @@ def open_ack(data: bytes, keys: Mapping[str, Ed25519PublicKey]) -> Ack:
         return decode(Ack, open_envelope(data, Purpose.ACK, keys).payload)
     except EnvelopeError as error:
         raise WireError(f"not an acknowledgement: {error}") from None
+
+
+def _device_of(topic: str, pattern: re.Pattern[str], expected: str) -> str:
+    match = pattern.fullmatch(topic)
+    if match is None:
+        raise WireError(f"topic {topic[:96]!r} is not {expected}")
+    return check_device(match[1])

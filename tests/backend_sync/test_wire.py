@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend_sync import wire
-from backend_sync.wire import Ack, Message, Presence, PresenceState, Reported, TapBatch, WireError
+from backend_sync.wire import Ack, ListState, Message, Presence, PresenceState, Reported, TapBatch, WireError
 from tests.backend_sync.gate import key_of
 from validator.envelope import Purpose, seal
 
@@ -26,6 +26,13 @@ acks = st.builds(
     Ack, device=devices, epoch=numbers, contiguous_up_to=numbers, send_rate=st.integers(1, wire.MAX_INTEGER)
 )
 presences = st.builds(Presence, device=devices, state=st.sampled_from(PresenceState), session=numbers)
+list_states = st.builds(
+    ListState,
+    version=numbers,
+    change=numbers,
+    refused_version=numbers,
+    reason=st.text(max_size=wire.MAX_REASON),
+)
 reports = st.builds(
     Reported,
     device=devices,
@@ -33,6 +40,7 @@ reports = st.builds(
     head=numbers,
     queue=numbers,
     versions=st.dictionaries(st.text(min_size=1, max_size=20), numbers, max_size=8),
+    lists=st.dictionaries(st.text(min_size=1, max_size=20), list_states, max_size=4),
 )
 messages: st.SearchStrategy[Message] = st.one_of(batches, acks, presences, reports)
 anything: st.SearchStrategy[Any] = st.recursive(
@@ -112,6 +120,8 @@ def test_topics_are_those_of_the_architecture() -> None:
     assert wire.presence("gate-1") == "pilet/1/state/gate-1/presence"
     assert wire.reported("gate-1") == "pilet/1/state/gate-1/reported"
     assert wire.TAP_UP_FILTER == "pilet/1/tap/+/up"
+    assert wire.REPORTED_FILTER == "pilet/1/state/+/reported"
+    assert wire.list_change("ee", "deny", "since") == "pilet/1/list/ee/change/deny/since"
 
 
 @given(devices)
@@ -119,10 +129,16 @@ def test_a_batch_topic_names_its_device(device: str) -> None:
     assert wire.device_of_tap_up(wire.tap_up(device)) == device
 
 
-@given(st.text())
+@given(devices)
+def test_a_report_topic_names_its_device(device: str) -> None:
+    assert wire.device_of_reported(wire.reported(device)) == device
+
+
+@given(st.text() | devices.map(wire.presence))
 def test_any_other_topic_is_a_wire_error(topic: str) -> None:
-    with pytest.raises(WireError):
-        wire.device_of_tap_up(topic)
+    for device_of in (wire.device_of_tap_up, wire.device_of_reported):
+        with pytest.raises(WireError):
+            device_of(topic)
 
 
 @pytest.mark.parametrize("device", ["", "+", "#", "a/b", "a b", ".hidden", "x" * 65, "täpp", "gate\n", "gate\0"])
@@ -142,6 +158,14 @@ def test_bounds_hold_in_both_directions() -> None:
         TapBatch(device="gate-1\n", epoch=1, head=1, entries=[b"e"]),
         TapBatch(device="gate-1", epoch=2**63, head=1, entries=[b"e"]),
         TapBatch(device="gate-1", epoch=1, head=-1, entries=[b"e"]),
+        Reported(device="gate-1", epoch=1, head=1, queue=0, lists={"deny": ListState(version=-1, change=0)}),
+        Reported(
+            device="gate-1",
+            epoch=1,
+            head=1,
+            queue=0,
+            lists={"deny": ListState(version=1, change=0, reason="r" * (wire.MAX_REASON + 1))},
+        ),
     ):
         with pytest.raises(WireError):
             wire.encode(wrong)
