@@ -103,6 +103,8 @@ async def _measure(row: Row, folder: Path, taps: int) -> list[Figure]:
                         continue
                     label = ", ".join(filter(None, (row.name, None if row.known is None else state, model)))
                     lines.append(await _taps(label, least, cards, taps, lane))
+                    for figure in own_figures(label, lines[-1].samples, watch):
+                        print(f"{figure.name}: {figure.value:.2f} (n {figure.n})", file=sys.stderr, flush=True)
                     cards = again(cards[: len(lines[-1].exchanges)], taps)
     return [figure for line in lines for figure in line.figures(watch)]
 

@@ -42,6 +42,8 @@ OWN_P99_GOAL_MS = 5.0
 RATIO_GOAL = 1.15
 RSA_KEYS = 20
 """RSA keys take long to make; and a passenger taps at one gate now and then, not hundreds of times."""
+ATTEMPTS = 3
+"""How often a card is presented whose tap a late machine tore."""
 SPARE = 3
 """On a machine that is late too often, taps go on up to this many times what was asked for."""
 WARM_UP_TAPS = 5
@@ -76,6 +78,8 @@ class Samples:
     total: list[float] = field(default_factory=list)
     floor: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+    torn: int = 0
+    """Taps that a late machine tore, so that the card was presented again, as a passenger would."""
 
     def add(self, event: dict[str, Any], floor_ms: float, span: tuple[float, float]) -> None:
         """Take one tap that the validator reported."""
@@ -108,6 +112,8 @@ def own_figures(label: str, samples: Samples, watch: Watch) -> list[Figure]:
         Figure(f"{label}: own work p50", p50(own), "ms", count),
         Figure(f"{label}: own work p99", p99(own), "ms", count, goal=OWN_P99_GOAL_MS),
     ]
+    if samples.torn:
+        figures.append(Figure(f"{label}: torn, presented again", samples.torn, "taps", count))
     if calm:
         figures.append(
             Figure(f"{label}: own work p99, machine on time", p99(calm), "ms", len(calm), goal=OWN_P99_GOAL_MS)
@@ -203,14 +209,19 @@ async def measured(
     lane: Lane,
     samples: Samples,
 ) -> dict[str, Any]:
-    """Tap once, take the card away, and return what the gate reported of it."""
-    card = MeasuredCard(chip, Technology.TYPE_A, uid=uid, timing=AirTiming())
-    began_s = time.monotonic()
-    event = await present(card, lane.air, lane.events)
-    samples.add(event, card.tap_floor_s * 1000, (began_s, time.monotonic()))
-    lane.air.remove()
-    await asyncio.wait_for(lane.air.polled(), 10)
-    return event
+    """Tap, again if the tap was torn, take the card away, and return what the gate reported of it."""
+    for _ in range(ATTEMPTS):
+        card = MeasuredCard(chip, Technology.TYPE_A, uid=uid, timing=AirTiming())
+        began_s = time.monotonic()
+        event = await present(card, lane.air, lane.events)
+        ended_s = time.monotonic()
+        lane.air.remove()
+        await asyncio.wait_for(lane.air.polled(), 10)
+        if event["reason"] != "PRESENT_AGAIN":
+            samples.add(event, card.tap_floor_s * 1000, (began_s, ended_s))
+            return event
+        samples.torn += 1
+    raise RuntimeError(f"a card was presented {ATTEMPTS} times, and the gate asked for it again each time")
 
 
 def _figures(label: str, samples: Samples, watch: Watch) -> list[Figure]:
