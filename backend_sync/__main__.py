@@ -1,6 +1,7 @@
 """``backend-sync``: the composition root of everything behind the gate."""
 
 import asyncio
+import contextlib
 import os
 import ssl
 import time
@@ -19,16 +20,20 @@ from backend_sync import reconcile as reconciling
 from backend_sync import uplink as uplinking
 from backend_sync.books import show_books
 from backend_sync.catalogue.errors import CatalogueRefused
-from backend_sync.catalogue.floors import FloorsError
+from backend_sync.catalogue.floors import FloorsError, FloorsFile
 from backend_sync.config import OfficeConfig
 from backend_sync.demo.errors import DemoError
+from backend_sync.deny_follower import DenyFollower
 from backend_sync.ingest import IngestOptions
 from backend_sync.ledger import Ledger, LedgerError, LedgerMissing, LedgerUnavailable, SaleConflict
+from backend_sync.list_follower import ListFollower
+from backend_sync.list_installer import Home, ListInstaller
 from backend_sync.mqtt import Broker
 from backend_sync.publisher import InputMissing, PublishError
 from backend_sync.publishing import DEFAULT_OFFICE, OfficeOption, publish
 from backend_sync.sales import ConcessionRefused
 from backend_sync.schema import SchemaTooNew
+from backend_sync.self_check import recent_passengers
 from backend_sync.uplink import UplinkOptions
 from backend_sync.wire import WireError
 from validator import config as gate_file
@@ -88,12 +93,13 @@ def main() -> None:
 
 @app.command()
 def uplink(config: GateOption = DEFAULT_GATE, *, verbose: VerboseOption = False) -> None:
-    """Carry a gate's journal to the back office until stopped."""
+    """Carry a gate's journal to the back office, and its lists here, until stopped."""
     log_to_stderr(verbose=verbose)
     gate = gate_file.load(config)
     progress = Progress({WORK: WORK_DEADLINE_S}, time.monotonic())
-    options = uplink_options(gate, progress)
-    asyncio.run(until_signalled(_supervised(uplinking.run(options), progress, f"uplink of {options.device}")))
+    with contextlib.ExitStack() as stack:
+        options = uplink_options(gate, progress, stack)
+        asyncio.run(until_signalled(_supervised(uplinking.run(options), progress, f"uplink of {options.device}")))
 
 
 @app.command()
@@ -159,10 +165,11 @@ def demo(
             raise typer.Exit(os.EX_SOFTWARE)
 
 
-def uplink_options(gate: GateConfig, progress: Progress) -> UplinkOptions:
-    """Compose an uplink from a gate's file.
+def uplink_options(gate: GateConfig, progress: Progress, stack: contextlib.ExitStack) -> UplinkOptions:
+    """Compose an uplink from a gate's file; what has to be closed afterwards is put on the stack.
 
     Raises:
+        FloorsError: The file of the catalogue's floors cannot be used.
         ConfigError: There is no ``[uplink]`` table, a key in it is wrong, or the state's directory is not there.
     """
     section = gate.file.uplink
@@ -179,6 +186,24 @@ def uplink_options(gate: GateConfig, progress: Progress) -> UplinkOptions:
         cursor=gate.cursor,
         back_office=gate.public_keys(section.offices, "uplink.offices"),
         versions=lambda: {kind.value: version_in_force(gate.lists, kind) or 0 for kind in ListKind},
+        lists=_list_follower(gate, progress, stack),
+        progress=lambda: progress.moved(WORK, time.monotonic()),
+    )
+
+
+def _list_follower(gate: GateConfig, progress: Progress, stack: contextlib.ExitStack) -> ListFollower | None:
+    root = gate.catalogue_root()
+    if root is None:
+        return None
+    gate.catalogue.mkdir(exist_ok=True)
+    # Used in the follower's threads, never in two at once.
+    floors = stack.enter_context(FloorsFile(gate.catalogue / "floors.db"))
+    home = Home(device=gate.file.device, region=gate.file.region, lists=gate.lists, folder=gate.catalogue, root=root)
+    installer = ListInstaller(home, floors, lambda: recent_passengers(gate.journal))
+    return ListFollower(
+        installer=installer,
+        deny=DenyFollower(gate.lists, gate.file.region, installer.keys),
+        now_s=lambda: int(time.time()),
         progress=lambda: progress.moved(WORK, time.monotonic()),
     )
 

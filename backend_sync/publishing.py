@@ -27,6 +27,7 @@ from validator import estonian_issuers
 from validator.commandline import JsonOption, print_json
 from validator.lists.manifest import Manifest
 from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind, Scheme
+from validator.publishers import Publishers
 
 publish = typer.Typer(help="Record sales; build, sign and deliver lists.", no_args_is_help=True)
 publish.add_typer(keys, name="keys")
@@ -297,7 +298,7 @@ def install(
     installed = deliver(
         folder,
         gate_config.lists,
-        gate_config.publisher_keys(),
+        Publishers.of(gate_config).keys(),
         gate_config.file.region,
         lambda manifest: _tell(manifest, as_json=as_json),
     )

@@ -1,4 +1,4 @@
-"""The device's way to the back office: its journal past a cursor, over MQTT, for as long as it takes.
+"""The device's way to the back office: its journal past a cursor, over MQTT, for as long as it takes; and its lists.
 
 Losing the link slows nothing at the gate: this process only reads the journal. What to send and when is decided by
 `backend_sync.outbox`; here are the connection, the journal's thread and the cursor's file. The cursor moves on the back
@@ -19,6 +19,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from backend_sync import wire
+from backend_sync.list_follower import ListFollower
 from backend_sync.mqtt import Broker, Link, LinkLost, Will, connect, full_jitter
 from backend_sync.outbox import AckEffect, Outbox, Pace
 from backend_sync.throttle import LogThrottle
@@ -72,6 +73,7 @@ class UplinkOptions:
         reconnect: Bound of the first wait before connecting again.
         reconnect_max: Bound of any such wait.
         versions: Versions to report, by name.
+        lists: Follows the device's lists; None where they are brought by hand.
         progress: Called whenever something moved or the journal was looked after: the watchdog's food.
         open_journal: Opens the journal, in the thread that will use it.
         rng: Source of jitter.
@@ -89,6 +91,7 @@ class UplinkOptions:
     reconnect: float = 1.0
     reconnect_max: float = 300.0
     versions: Callable[[], Mapping[str, int]] = dict
+    lists: ListFollower | None = None
     progress: Callable[[], None] = lambda: None
     open_journal: Callable[[Path], Journal] = JournalReader
     rng: Random = field(default_factory=Random)
@@ -185,6 +188,8 @@ class _Uplink:
                     tasks.create_task(self._receive(link))
                     tasks.create_task(self._send(link))
                     tasks.create_task(self._report(link))
+                    if self._options.lists is not None:
+                        tasks.create_task(self._options.lists.run(link))
             except asyncio.CancelledError:
                 with contextlib.suppress(LinkLost, TimeoutError):
                     async with asyncio.timeout(_GOODBYE_S):
@@ -192,8 +197,11 @@ class _Uplink:
                 raise
 
     async def _receive(self, link: Link) -> None:
+        lists = self._options.lists
         while True:
             message = await link.receive()
+            if lists is not None and lists.take(message):
+                continue
             try:
                 ack = wire.open_ack(message.payload, self._options.back_office)
             except wire.WireError as error:
@@ -249,7 +257,11 @@ class _Uplink:
         return [envelope for seq, envelope in entries if seq not in damaged]
 
     async def _report(self, link: Link) -> None:
+        """Report state now and then, and at once when there is news of a list."""
+        lists = self._options.lists
+        told = asyncio.Event() if lists is None else lists.told
         while True:
+            told.clear()
             reported = Reported(
                 device=self._options.device,
                 epoch=self._outbox.epoch,
@@ -260,9 +272,12 @@ class _Uplink:
                     for name, version in self._options.versions().items()
                     if 0 <= version <= wire.MAX_INTEGER  # nothing else is a version, whatever a file says
                 },
+                lists={} if lists is None else lists.states(),
             )
             await link.publish(wire.reported(self._options.device), wire.encode(reported), retain=True)
-            await asyncio.sleep(self._options.report)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._options.report):
+                    await told.wait()
 
     async def _look(self) -> None:
         """Take note of how far the journal is, and of a new life of it."""

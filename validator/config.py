@@ -91,16 +91,26 @@ class ListsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[lists]``: whose lists this gate believes, and for how long past their date.
 
     Attributes:
-        publishers: Path of an Ed25519 public key (PEM) by publisher name.
+        publishers: Path of an Ed25519 public key (PEM) by publisher name; none where a catalogue says who they are.
         trust_grace_h: Hours that an expired trust list still serves, marked as graced.
         deny_grace_h: The same for the deny list.
         tickets_grace_h: The same for the ticket list.
     """
 
-    publishers: dict[_Name, str]
+    publishers: dict[_Name, str] = {}
     trust_grace_h: _Hours = 720
     deny_grace_h: _Hours = 72
     tickets_grace_h: _Hours = 96
+
+
+class CatalogueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[catalogue]``: the signed catalogue that the uplink brings lists from.
+
+    Attributes:
+        root: Path of the root that this device was made with, ``N.root.json``: whoever it names is believed.
+    """
+
+    root: str
 
 
 class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,6 +196,7 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         gate: The gate.
         policy: The policy.
         uplink: The uplink; a gate without one works and keeps its taps.
+        catalogue: The catalogue; without one, lists are brought by hand (``backend-sync publish install``).
     """
 
     device: _Name
@@ -195,12 +206,13 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: str
     device_key: str
     reader: ReaderSection
-    lists: ListsSection
+    lists: ListsSection = ListsSection()
     clock: Literal["auto", "synchronized"] = "auto"
     cards: CardsSection = CardsSection()
     gate: GateSection = GateSection()
     policy: PolicySection = PolicySection()
     uplink: UplinkSection | None = None
+    catalogue: CatalogueSection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +247,11 @@ class GateConfig:
         """The list directory; written by the installer of lists alone."""
         return self.state / "lists"
 
+    @property
+    def catalogue(self) -> Path:
+        """The catalogue's metadata, its floors, and pieces of lists on their way; written by the uplink alone."""
+        return self.state / "uplink" / "catalogue"
+
     def resolve(self, path: str) -> Path:
         """Return a path of the file, relative ones taken from where the file lies."""
         return self.path.parent / Path(path).expanduser()
@@ -255,6 +272,15 @@ class GateConfig:
         """
         return self.public_keys(self.file.lists.publishers, "lists.publishers")
 
+    def catalogue_root(self) -> bytes | None:
+        """Read the root that this device was made with; None where it has no catalogue.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        section = self.file.catalogue
+        return None if section is None else _read(self.resolve(section.root), f"{self.path}: catalogue.root")
+
     def public_keys(self, paths: Mapping[str, str], key: str) -> dict[str, Ed25519PublicKey]:
         """Load public keys by name; `key` says where in the file their paths stand."""
         return {name: load_public_key(self.resolve(path), f"{self.path}: {key}.{name}") for name, path in paths.items()}
@@ -270,6 +296,9 @@ def load(path: Path) -> GateConfig:
     why = order_breach(config.file.cards.families)
     if why is not None:
         raise ConfigError(f"{path}: cards.families: {why}")
+    if not config.file.lists.publishers and config.file.catalogue is None:
+        what = "nobody's lists would be believed; name a publisher's key, or the root in [catalogue]"
+        raise ConfigError(f"{path}: lists.publishers: {what}")
     return config
 
 

@@ -21,6 +21,7 @@ from validator.lists import installed
 from validator.lists.errors import ListError
 from validator.model import Identity
 from validator.profiles.attempt import CardKeys
+from validator.publishers import Publishers
 from validator.reading import Desk, read_one
 from validator.reason_words import REASON_WORDS
 from validator.service import clock_of, place_of
@@ -55,7 +56,7 @@ def add_to(
         A PIN is never asked for.
         """
         device = gate_file.load(config)
-        lists = installed.load(device.lists, device.publisher_keys(), device.file.region)
+        lists = installed.load(device.lists, Publishers.of(device).keys(), device.file.region)
         if lists.trust is None:
             raise ListError(device.lists, "no trust list: install the network's lists on this device first")
         at = clock_of(device, lists.issued_floor_s * 1000).now()

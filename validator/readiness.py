@@ -15,6 +15,7 @@ from validator.lists import installed
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
+from validator.publishers import Publishers
 
 CREDENTIALS = Path("/run/credentials")
 """Where systemd puts a unit's credentials while the unit runs."""
@@ -45,10 +46,13 @@ def inspect(config: GateConfig) -> Readiness:
             device_key = LATER
         else:
             device_key, public_key = "in order", config.device_private_key().public_key()
-    publishers: dict[str, Ed25519PublicKey] = {}
+    keys: dict[str, Ed25519PublicKey] = {}
     with _noted(problems):
-        publishers = config.publisher_keys()
-    lists = installed.load(config.lists, publishers, config.file.region)
+        publishers = Publishers.of(config)
+        keys = publishers.keys()
+        if publishers.fault is not None:
+            raise publishers.fault
+    lists = installed.load(config.lists, keys, config.file.region)
     problems += lists.faults
     missing = [kind.value for kind in ListKind if kind.needed and kind not in lists.manifests]
     if missing:

@@ -23,6 +23,7 @@ from validator.lists import installed
 from validator.lists.manifest import ListKind
 from validator.model import Assurance
 from validator.profiles.attempt import CardKeys
+from validator.publishers import Publishers
 from validator.rollback import open_whole
 from validator.station import JOURNAL, READER, Place, Station, TapReport
 from validator.supervision import Notifier, Progress, watch
@@ -78,7 +79,8 @@ async def _serve(
     on_tap: Callable[[TapReport], None],
     on_ready: Callable[[], None],
 ) -> None:
-    lists = installed.load(config.lists, config.publisher_keys(), config.file.region)
+    publishers = Publishers.of(config)
+    lists = installed.load(config.lists, publishers.keys(), config.file.region)
     clock = clock_of(config, lists.issued_floor_s * 1000)
     journal = await _journal(config, lists, clock)
     cards = _known_cards(config, lists.versions.trust)
@@ -113,7 +115,7 @@ async def _serve(
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(station.run())
-                    tasks.create_task(_follow_lists(station, config))
+                    tasks.create_task(_follow_lists(station, config, publishers))
                     tasks.create_task(_prune(station, config))
                     counters = {READER: lambda: reader.polls}
                     tasks.create_task(watch(notifier, progress, time.monotonic, counters=counters))
@@ -196,15 +198,15 @@ def place_of(config: GateConfig) -> Place:
     )
 
 
-async def _follow_lists(station: Station, config: GateConfig) -> None:
+async def _follow_lists(station: Station, config: GateConfig, publishers: Publishers) -> None:
     """Take new lists as the installer's pointers change; what does not load leaves the last good one in force."""
-    keys = config.publisher_keys()
     loaded_s = time.monotonic()
     while True:
         await asyncio.sleep(LIST_CHECK_S)
         again = bool(station.lists.faults) and time.monotonic() - loaded_s >= LIST_RETRY_S
-        if station.lists.changed() or again:
+        if station.lists.changed() or publishers.changed() or again:
             loaded_s = time.monotonic()
+            keys = await asyncio.to_thread(publishers.keys)
             station.adopt(
                 await asyncio.to_thread(installed.load, config.lists, keys, config.file.region, station.lists)
             )

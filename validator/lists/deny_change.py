@@ -21,6 +21,7 @@ from validator.lists import dense_delta
 from validator.lists.dense_delta import DenseDelta, WrongBaseError, decode_dense_delta, encode_dense_delta
 from validator.lists.deny_list import STATE_HASH_BYTES, DenyList
 from validator.lists.errors import ListError
+from validator.lists.manifest import ListKind, refuse_other_kind
 from validator.lists.sparse_delta import SparseDelta
 
 FORMAT: Final = 1
@@ -113,10 +114,11 @@ def open_change(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: object
     if len(data) > MAX_CHANGE_BYTES:
         raise ListError(where, f"{len(data)} bytes, at most {MAX_CHANGE_BYTES} are read")
     try:
-        payload = open_envelope(data, Purpose.CHANGE, keys).payload
+        envelope = open_envelope(data, Purpose.CHANGE, keys)
     except EnvelopeError as error:
         raise ListError(where, str(error)) from error
-    return _decode(payload, where)
+    refuse_other_kind(envelope.signer, ListKind.DENY, where)
+    return _decode(envelope.payload, where)
 
 
 def apply(listed: DenyList, change: DenyChange, where: object = _WHERE) -> DenyList:

@@ -3,6 +3,7 @@
     <directory>/<kind>/<version>/manifest     signed
     <directory>/<kind>/<version>/payload      bound to it by length and SHA-256
     <directory>/<kind>/current                the number of the version in force
+    <directory>/authority                     who may sign, where a catalogue says so (`validator.lists.authority`)
 
 A version is complete on the disk before it gets its name, and has its name before the pointer names it. Whatever is
 cut off in between leaves the version that was in force. The one before it is kept, in case a disk spoils the newest.
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 MANIFEST = "manifest"
 PAYLOAD = "payload"
 POINTER = "current"
+AUTHORITY = "authority"
 _INCOMING = ".incoming-"
 _BLOCK = 256 * 1024
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024

@@ -6,7 +6,8 @@ A manifest is a msgpack array inside an envelope signed for `Purpose.LIST` (see 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
 
 import msgpack
 import msgspec
@@ -31,6 +32,34 @@ class ListKind(StrEnum):
     def needed(self) -> bool:
         """Whether a gate without it refuses every card; without enrolled keys, only those that need one are refused."""
         return self is not ListKind.ENROLLED
+
+
+ROLE_OF: Final[Mapping[ListKind, str]] = MappingProxyType(
+    {
+        ListKind.TRUST: "trust",
+        ListKind.ENROLLED: "trust",
+        ListKind.DENY: "deny",
+        ListKind.TICKETS: "tickets",
+    }
+)
+"""Which of the catalogue's kinds a list is of; each has a key of its own (`backend_sync.catalogue.roles`)."""
+ROLE_KINDS: Final = tuple(dict.fromkeys(ROLE_OF.values()))
+
+
+def role_name(region: str, kind: str) -> str:
+    """Return the name by which the role for one of the catalogue's kinds signs a region's lists."""
+    return f"{region}.{kind}"
+
+
+def refuse_other_kind(signer: str, kind: ListKind, where: object) -> None:
+    """See that a signer may speak for a list: one whose name ends in a kind of the catalogue's has no say in others.
+
+    Raises:
+        ListError: It does not.
+    """
+    _, dot, speaks_for = signer.rpartition(".")
+    if dot and speaks_for in ROLE_KINDS and speaks_for != ROLE_OF[kind]:
+        raise ListError(where, f"is signed by {signer!r}, who has no say in {kind} lists")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +141,12 @@ def open_manifest(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: obje
         ListError: It is not signed by one of them, or not a manifest that this version understands.
     """
     try:
-        payload = open_envelope(data, Purpose.LIST, keys).payload
+        envelope = open_envelope(data, Purpose.LIST, keys)
     except EnvelopeError as error:
         raise ListError(where, str(error)) from error
-    return _decode(payload, where)
+    manifest = _decode(envelope.payload, where)
+    refuse_other_kind(envelope.signer, manifest.kind, where)
+    return manifest
 
 
 def _decode(payload: bytes, where: object) -> Manifest:
