@@ -20,7 +20,7 @@ from validator.journal import Journal
 from validator.journal_file import JournalError
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists import installed
-from validator.lists.manifest import ListKind
+from validator.lists.gate_rules import HOUR_S, StalePolicy, policies
 from validator.model import Assurance
 from validator.profiles.attempt import CardKeys
 from validator.rollback import open_whole
@@ -188,11 +188,11 @@ def place_of(config: GateConfig) -> Place:
         region=config.file.region,
         least_assurance=Assurance[policy.least_assurance.upper()],
         tap_limit_s=policy.tap_limit_s,
-        grace_s={
-            ListKind.TRUST: int(lists.trust_grace_h * 3600),
-            ListKind.DENY: int(lists.deny_grace_h * 3600),
-            ListKind.TICKETS: int(lists.tickets_grace_h * 3600),
-        },
+        stale=policies(
+            trust=StalePolicy(int(lists.trust_grace_h * HOUR_S)),
+            deny=StalePolicy(int(lists.deny_grace_h * HOUR_S)),
+            tickets=StalePolicy(int(lists.tickets_grace_h * HOUR_S)),
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from tests.validator.authority import Authority
 from tests.validator.list_making import KEYS, NOT_AFTER, good
 from validator import service
 from validator.lists.directory import install
+from validator.lists.gate_rules import StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind
 from validator.model import ClockConfidence, Freshness, Instant
@@ -62,9 +63,10 @@ def state(lists: InstalledLists, kind: ListKind) -> tuple[int, bool, bool, Fresh
         ListKind.DENY: lists.deny,
         ListKind.TICKETS: lists.tickets,
         ListKind.ENROLLED: lists.keys,
+        ListKind.CONFIG: lists.rules,
     }[kind]
     version = lists.manifests[kind].version if kind in lists.manifests else 0
-    return version, content is not None, lists.faulty(kind), lists.freshness(kind, AT, 60)
+    return version, content is not None, lists.faulty(kind), lists.freshness(kind, AT, StalePolicy(60))
 
 
 def rot(directory: Path, kind: ListKind, version: int) -> bytes:
@@ -141,7 +143,7 @@ class TestForGood:
             offer(kind, version)
         rot(directory, kind, 2)
         late = Instant((NOT_AFTER + 61) * 1000, 0, bytes(8), ClockConfidence.NTP)
-        assert look(directory).freshness(kind, late, 60) is Freshness.STALE
+        assert look(directory).freshness(kind, late, StalePolicy(60)) is Freshness.STALE
 
     @KINDS
     def test_numbers_that_begin_anew_are_no_fault(self, directory: Path, offer: Offer, kind: ListKind) -> None:

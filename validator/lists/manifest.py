@@ -26,11 +26,15 @@ class ListKind(StrEnum):
     DENY = "deny"
     TICKETS = "tickets"
     ENROLLED = "enrolled"
+    CONFIG = "config"
 
     @property
     def needed(self) -> bool:
-        """Whether a gate without it refuses every card; without enrolled keys, only those that need one are refused."""
-        return self is not ListKind.ENROLLED
+        """Whether a gate without it refuses every card.
+
+        Without enrolled keys, only those that need one are refused; without a configuration, the gate's file says it.
+        """
+        return self not in {ListKind.ENROLLED, ListKind.CONFIG}
 
 
 @dataclass(frozen=True, slots=True)
