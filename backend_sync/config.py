@@ -38,7 +38,7 @@ class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: The publisher's name, as the gates know it.
         key: Path of its Ed25519 private key (PEM).
         out: Directory of the published lists.
-        trust_days: Days until a trust list expires.
+        trust_days: Days until a trust list expires, a list of enrolled keys, or the configuration of the gates.
         deny_days: The same for the deny list.
         tickets_days: The same for the ticket list.
     """

@@ -27,6 +27,7 @@ from validator.lists import directory
 from validator.lists.deny_list import DenyList, encode_deny_list
 from validator.lists.enrolled_list import write_enrolled_file
 from validator.lists.errors import ListError
+from validator.lists.gate_rules import GateRules, encode_gate_rules
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.ticket_list import write_ticket_file
 from validator.lists.trust_list import encode_trust_list, load_component_root, parse_trust_list
@@ -185,6 +186,14 @@ class Publisher:
             PublishError: A key cannot be enrolled.
         """
         return self._publish(ListKind.ENROLLED, dates, lambda path: write_enrolled_file(path, spkis, progress, named))
+
+    def config(self, rules: GateRules, dates: Dates) -> Published:
+        """Publish the configuration of the region's gates; its entries are the kinds of lists that it speaks of.
+
+        Raises:
+            PublishError: No gate would take it.
+        """
+        return self._publish(ListKind.CONFIG, dates, _writer(encode_gate_rules(rules), len(rules.stale)))
 
     def _publish(
         self,

@@ -21,6 +21,7 @@ from backend_sync.delivery import deliver
 from backend_sync.key_files import enrolled_keys, named_keys
 from backend_sync.ledger import Ledger, LedgerMissing
 from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError
+from backend_sync.region_file import load_region_file
 from backend_sync.sales import Sale
 from validator import config as gate_file
 from validator import estonian_issuers
@@ -277,6 +278,20 @@ def publish_enrolled(
         )
     with _counting("keys") as count:
         published = publisher.enrolled(chain(first, spkis), dates, count, chain(first_named, under_names))
+    _tell(published.manifest, published.entries, as_json=as_json)
+
+
+@publish.command("config")
+def publish_config(
+    file: Annotated[Path, typer.Argument(help="A TOML file: for each kind of list, what it is worth past its date.")],
+    config: OfficeOption = DEFAULT_OFFICE,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the configuration of the region's gates: all of it, each time."""
+    office = office_file.load(config)
+    dates = _dates(office.publisher_section().trust_days)
+    published = _publisher(office).config(load_region_file(file), dates)
     _tell(published.manifest, published.entries, as_json=as_json)
 
 

@@ -31,13 +31,14 @@ from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists.errors import ListError
+from validator.lists.manifest import ListKind
 from validator.operator_keys import OperatorKeys
 from validator.person_key import IdentifierError
 from validator.profiles.attempt import CardKeysFailed
 from validator.reading import Desk, Reading, read_one
-from validator.rendering import entry_event, entry_line, moment, tap_event
+from validator.rendering import entry_event, entry_line, moment, stale_facts, stale_words, tap_event
 from validator.secret_files import SecretError
-from validator.service import clock_of, serve
+from validator.service import clock_of, place_of, serve
 from validator.station import TapReport
 from validator.supervision import SupervisionError
 
@@ -111,14 +112,19 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
     gate_config = gate_file.load(config)
     found = readiness.inspect(gate_config)
     problems = [*driver_problems(gate_config), *key_problems(gate_config), *found.problems]
-    at = clock_of(gate_config, found.lists.issued_floor_s * 1000).now()
+    at, own = clock_of(gate_config, found.lists.issued_floor_s * 1000).now(), place_of(gate_config).stale
     lists = {
         kind.value: {
             "version": manifest.version,
             "expires": moment(manifest.not_after_s * 1000),
-            "freshness": found.lists.freshness(kind, at, 0).name,
+            "freshness": found.lists.freshness(kind, at, found.lists.policy(kind, own)).name,
         }
         for kind, manifest in sorted(found.lists.manifests.items())
+    }
+    stale = {
+        kind.value: stale_facts(found.lists, kind, own, str(gate_config.path))
+        for kind in ListKind
+        if kind is not ListKind.CONFIG
     }
     operator_key_values = operator_key_names(gate_config)
     shown = {
@@ -128,6 +134,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         "clock": at.confidence.name,
         "device_key": found.device_key,
         "lists": lists,
+        "stale": stale,
         "operator_keys": operator_key_values,
         "problems": [str(problem) for problem in problems],
     }
@@ -142,6 +149,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
             console.print(f"  operator key {key}: check value {value}")
         for kind, facts in lists.items():
             console.print(f"  {kind}: version {facts['version']}, {facts['freshness']}, expires {facts['expires']}")
+        for kind, policy in stale.items():
+            console.print(f"  {kind}, past its date: {stale_words(policy)}", markup=False)
     if problems:
         raise ExceptionGroup("the gate is not ready", problems)
 

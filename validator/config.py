@@ -90,6 +90,8 @@ class GateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ListsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[lists]``: whose lists this gate believes, and for how long past their date.
 
+    A signed configuration of the region's gates goes before the graces; these are for a gate that has none.
+
     Attributes:
         publishers: Path of an Ed25519 public key (PEM) by publisher name; none where a catalogue says who they are.
         trust_grace_h: Hours that an expired trust list still serves, marked as graced.

@@ -12,6 +12,19 @@ from validator.model import Assurance, Decision, Entitlement, Freshness, Identit
 
 
 @dataclass(frozen=True, slots=True)
+class ValueLimit:
+    """The greatest fare that is granted while a list is past its date.
+
+    Attributes:
+        amount: In minor units.
+        reason: Why a greater one is refused: the list's own reason.
+    """
+
+    amount: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a decision is made from.
 
@@ -22,6 +35,7 @@ class Facts:
         deny: Freshness of the deny list.
         tickets: Freshness of the ticket list.
         least_assurance: The least that this place asks of an identity.
+        value_limit: The least limit of the lists that are past their date; None where none of them has one.
     """
 
     who: Identity | Refusal
@@ -30,6 +44,7 @@ class Facts:
     deny: Freshness
     tickets: Freshness
     least_assurance: Assurance
+    value_limit: ValueLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,20 @@ def _right_reason(facts: Facts) -> Reason:
     return facts.right if isinstance(facts.right, Reason) else UNEXPECTED.reason
 
 
+def _above_limit(facts: Facts) -> bool:
+    return (
+        facts.value_limit is not None
+        and isinstance(facts.right, Entitlement)
+        and facts.right.amount > facts.value_limit.amount
+    )
+
+
+def _limit_reason(facts: Facts) -> Reason:
+    if facts.value_limit is None or facts.value_limit.reason in GRANTING:
+        return UNEXPECTED.reason
+    return facts.value_limit.reason
+
+
 def _may_ride(facts: Facts) -> bool:
     return (
         isinstance(facts.who, Identity)
@@ -72,6 +101,7 @@ def _may_ride(facts: Facts) -> bool:
         and isinstance(facts.right, Entitlement)
         and facts.right.rides >= 0
         and facts.right.amount >= 0
+        and not _above_limit(facts)
         and not any(_unusable(freshness) for freshness in (facts.trust, facts.deny, facts.tickets))
     )
 
@@ -113,6 +143,7 @@ RULES: tuple[Rule, ...] = (
         lambda f: isinstance(f.who, Identity) and isinstance(f.right, Reason) and f.right not in GRANTING,
         _right_reason,
     ),
+    Rule("fare-above-limit", lambda f: isinstance(f.who, Identity) and _above_limit(f), _limit_reason),
     Rule(
         "torn-tap-recovered",
         lambda f: _may_ride(f) and _recovers(f) and _takes_nothing(f),

@@ -76,7 +76,7 @@ def add_to(
             told.wipe()
             cards.close()
         where = place_of(device)
-        inspection = inspecting.inspect(found, lists, where.grace_s, where.place, at)
+        inspection = inspecting.inspect(found, lists, where.stale, where.place, at)
         if as_json:
             print_json(inspection.to_dict())
         else:

@@ -1,18 +1,17 @@
 """What an inspector is told of a card: the state of its ticket here, how far the card was proved, and nothing more."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from validator import decision, entitlement
 from validator.decision import Facts
 from validator.families import NATIONAL_FAMILIES
+from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists
-from validator.lists.manifest import ListKind
 from validator.model import Assurance, Decision, Entitlement, Identity, Instant, Product, Reason, Refusal
-from validator.proof import BareKey, EnrolledUnder
 from validator.reading import Reading
 from validator.rendering import moment
+from validator.standing import standing
 
 RUNGS = {
     Assurance.CLAIMED: "the card says so: anybody could have copied it",
@@ -60,15 +59,13 @@ class Inspection:
         }
 
 
-def inspect(
-    found: Reading, lists: InstalledLists, grace_s: Mapping[ListKind, int], place: str, at: Instant
-) -> Inspection:
+def inspect(found: Reading, lists: InstalledLists, stale: StalePolicies, place: str, at: Instant) -> Inspection:
     """Say what a card's ticket is worth here and now.
 
     Args:
         found: What the card showed.
         lists: In force on this device.
-        grace_s: Seconds past its date that each list still serves.
+        stale: What each list is worth past its date, where no signed configuration says it.
         place: Where the inspector stands.
         at: Now.
 
@@ -80,18 +77,16 @@ def inspect(
     if isinstance(who, Identity):
         products = tuple(lists.products(who.credential_id))
         right = entitlement.assess(products, (), 0, place, at, document=who.document)
-    trust = lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST])
-    if isinstance(found.shown, BareKey | EnrolledUnder):
-        # As at a gate: enrolments vouch for such a card.
-        trust = max(trust, lists.freshness(ListKind.ENROLLED, at, grace_s[ListKind.TRUST]))
+    worth = standing(lists, stale, at, found.shown)
     verdict = decision.decide(
         Facts(
             who=who,
             right=right,
-            trust=trust,
-            deny=lists.freshness(ListKind.DENY, at, grace_s[ListKind.DENY]),
-            tickets=lists.freshness(ListKind.TICKETS, at, grace_s[ListKind.TICKETS]),
+            trust=worth.trust,
+            deny=worth.deny,
+            tickets=worth.tickets,
             least_assurance=Assurance.CLAIMED,
+            value_limit=worth.value_limit,
         )
     )
     return Inspection(who, verdict, products)

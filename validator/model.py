@@ -321,7 +321,7 @@ class Freshness(IntEnum):
     """How current an installed list is."""
 
     FRESH = 0
-    GRACE = 1  # past its date, within the grace that the configuration allows: accepted, and marked
+    GRACE = 1  # past its date, and the policy lets it serve: accepted up to the policy's value limit, and marked
     STALE = 2  # past the grace
     MISSING = 3
 

@@ -4,6 +4,9 @@ import datetime as dt
 from typing import Any
 
 from validator.entry import Entry
+from validator.lists.gate_rules import HOUR_S, StalePolicies
+from validator.lists.installed import InstalledLists
+from validator.lists.manifest import ListKind
 from validator.station import TapReport
 
 
@@ -78,3 +81,22 @@ def entry_line(link: Entry) -> str:
 def moment(wall_ms: int) -> str:
     """Return a time as ISO 8601 in UTC, to the millisecond."""
     return dt.datetime.fromtimestamp(wall_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
+
+
+def stale_facts(lists: InstalledLists, kind: ListKind, own: StalePolicies, file: str) -> dict[str, Any]:
+    """Describe what a list is worth past its date, and who says so: the signed configuration or the gate's file."""
+    policy, rules = lists.policy(kind, own), lists.rules
+    signed = rules is not None and kind in rules.stale
+    return {
+        "grace_h": None if policy.then == "keep" else policy.grace_s / HOUR_S,
+        "value_limit": policy.value_limit,
+        "then": policy.then,
+        "by": f"config {lists.manifests[ListKind.CONFIG].version}" if signed else file,
+    }
+
+
+def stale_words(facts: dict[str, Any]) -> str:
+    """Say the same on one line."""
+    fares = "any fare" if facts["value_limit"] is None else f"fares up to {facts['value_limit']}"
+    end = "kept" if facts["then"] == "keep" else f"{facts['grace_h']:g} h of grace, then refused"
+    return f"{end}; {fares} meanwhile; says {facts['by']}"

@@ -20,7 +20,7 @@ from validator.journal import Journal
 from validator.journal_file import JournalError
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists import installed
-from validator.lists.manifest import ListKind
+from validator.lists.gate_rules import HOUR_S, StalePolicy, policies
 from validator.model import Assurance
 from validator.profiles.attempt import CardKeys
 from validator.publishers import Publishers
@@ -115,7 +115,7 @@ async def _serve(
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(station.run())
-                    tasks.create_task(_follow_lists(station, config, publishers))
+                    tasks.create_task(_follow_lists(station, publishers))
                     tasks.create_task(_prune(station, config))
                     counters = {READER: lambda: reader.polls}
                     tasks.create_task(watch(notifier, progress, time.monotonic, counters=counters))
@@ -190,15 +190,15 @@ def place_of(config: GateConfig) -> Place:
         region=config.file.region,
         least_assurance=Assurance[policy.least_assurance.upper()],
         tap_limit_s=policy.tap_limit_s,
-        grace_s={
-            ListKind.TRUST: int(lists.trust_grace_h * 3600),
-            ListKind.DENY: int(lists.deny_grace_h * 3600),
-            ListKind.TICKETS: int(lists.tickets_grace_h * 3600),
-        },
+        stale=policies(
+            trust=StalePolicy(int(lists.trust_grace_h * HOUR_S)),
+            deny=StalePolicy(int(lists.deny_grace_h * HOUR_S)),
+            tickets=StalePolicy(int(lists.tickets_grace_h * HOUR_S)),
+        ),
     )
 
 
-async def _follow_lists(station: Station, config: GateConfig, publishers: Publishers) -> None:
+async def _follow_lists(station: Station, publishers: Publishers) -> None:
     """Take new lists as the installer's pointers change; what does not load leaves the last good one in force."""
     loaded_s = time.monotonic()
     while True:
@@ -208,7 +208,7 @@ async def _follow_lists(station: Station, config: GateConfig, publishers: Publis
             loaded_s = time.monotonic()
             keys = await asyncio.to_thread(publishers.keys)
             station.adopt(
-                await asyncio.to_thread(installed.load, config.lists, keys, config.file.region, station.lists)
+                await asyncio.to_thread(installed.load, publishers.lists, keys, publishers.region, station.lists)
             )
             log.info("lists.adopted", versions=str(station.lists.versions))
 

@@ -21,13 +21,14 @@ from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
 from validator.known_cards import KnownCardStore
 from validator.lists.errors import ListError
+from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists
-from validator.lists.manifest import ListKind
 from validator.lookahead import TapLookAhead
 from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
 from validator.presentation import Examiner, Presented, Stopwatch, Verdict
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
-from validator.proof import BareKey, CardProof, EnrolledUnder
+from validator.proof import CardProof
+from validator.standing import standing
 from validator.supervision import Progress
 
 log = structlog.get_logger()
@@ -57,7 +58,7 @@ class Place:
         region: The network.
         least_assurance: Least rung of the ladder that opens the gate.
         tap_limit_s: Longest time for the card's dialogue.
-        grace_s: Seconds past its date that each list still serves.
+        stale: What each list is worth past its date, where no signed configuration says it.
     """
 
     place: str
@@ -65,7 +66,7 @@ class Place:
     region: str
     least_assurance: Assurance
     tap_limit_s: float
-    grace_s: dict[ListKind, int]
+    stale: StalePolicies
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,19 +253,17 @@ class Station:
             right = entitlement.assess(
                 products, uses, horizon, self.where.place, at, document=who.document, assurance=who.assurance
             )
-        grace_s = self.where.grace_s
-        trust = lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST])
-        if seen.proof is not None and isinstance(seen.proof.shown, BareKey | EnrolledUnder):
-            # Enrolments vouch for such a card, as issuers do for others.
-            trust = max(trust, lists.freshness(ListKind.ENROLLED, at, grace_s[ListKind.TRUST]))
+        shown = None if seen.proof is None else seen.proof.shown
+        worth = standing(lists, self.where.stale, at, shown)
         verdict = decision.decide(
             Facts(
                 who=who,
                 right=right,
-                trust=trust,
-                deny=lists.freshness(ListKind.DENY, at, grace_s[ListKind.DENY]),
-                tickets=lists.freshness(ListKind.TICKETS, at, grace_s[ListKind.TICKETS]),
+                trust=worth.trust,
+                deny=worth.deny,
+                tickets=worth.tickets,
                 least_assurance=self.where.least_assurance,
+                value_limit=worth.value_limit,
             )
         )
         taken = verdict.entitlement

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,20 +25,6 @@ class Wave(msgspec.Struct, frozen=True):
     percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 100
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """What a gate does with the object when it has not had a newer one for too long.
-
-    Attributes:
-        grace_s: For how many seconds past its date it still serves, each grant marked as graced.
-        value_limit: The greatest fare, in minor units, that is granted within the grace; None for any.
-        then: After the grace, refuse, or keep what there is.
-    """
-
-    grace_s: _Count = 0
-    value_limit: _Count | None = None
-    then: Literal["refuse", "keep"] = "keep"
-
-
 class Custom(msgspec.Struct, frozen=True):
     """The part of a target's metadata that is ours. Fields that this version does not know are passed over.
 
@@ -49,7 +35,6 @@ class Custom(msgspec.Struct, frozen=True):
         issued_s: When it was made, seconds since 1970 UTC.
         not_after_s: Until when it is fresh, seconds since 1970 UTC, inclusive.
         wave: Who installs it already.
-        policy: What it is worth when it is stale.
     """
 
     kind: Kind
@@ -58,7 +43,6 @@ class Custom(msgspec.Struct, frozen=True):
     issued_s: _Count
     not_after_s: _Count
     wave: Wave = Wave()
-    policy: Policy = Policy()
 
     def __post_init__(self) -> None:
         if self.not_after_s <= self.issued_s:
@@ -146,7 +130,6 @@ def read_target(path: str, length: object, hashes: object, custom: object) -> Ta
             listed.issued_s,
             listed.not_after_s,
             listed.wave,
-            listed.policy,
         ),
         index=listed.index,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from backend_sync.catalogue.repository import Repository
 from backend_sync.catalogue.roles import SNAPSHOT, TIMESTAMP, Kind
-from backend_sync.catalogue.target import Custom, Policy, Wave
+from backend_sync.catalogue.target import Custom, Wave
 from backend_sync.publish_errors import InputMissing, PublishError
 from tests.backend_sync.catalogue_office import DAY, NOW, Device, Office, key
 
@@ -26,7 +26,7 @@ def payload(tmp_path: Path) -> Path:
 
 
 def custom(version: int = 2, region: str = "north", kind: Kind = Kind.DENY) -> Custom:
-    return Custom(kind, region, version, NOW, NOW + DAY, Wave(5), Policy(3600, 250, "refuse"))
+    return Custom(kind, region, version, NOW, NOW + DAY, Wave(5))
 
 
 def test_what_is_added_is_what_a_device_reads(office: Office, payload: Path, tmp_path: Path) -> None:

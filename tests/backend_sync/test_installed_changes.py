@@ -15,6 +15,7 @@ from validator.lists.deny_change import DenyChange, seal_change
 from validator.lists.deny_list import DenyList, encode_deny_list
 from validator.lists.directory import install
 from validator.lists.errors import ListError
+from validator.lists.gate_rules import StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind
 from validator.model import ClockConfidence, Credential, Freshness, Instant
@@ -98,7 +99,7 @@ def test_the_newest_change_says_how_fresh_the_list_is_and_how_late_it_is_at_leas
     assert lists.issued_floor_s == ISSUED + 90
     for late_s, freshness in ((0, Freshness.FRESH), (3600, Freshness.FRESH), (3601, Freshness.GRACE)):
         at = Instant((NOT_AFTER + late_s) * 1000, 0, b"one-boot", ClockConfidence.NTP)
-        assert lists.freshness(ListKind.DENY, at, 60) is freshness
+        assert lists.freshness(ListKind.DENY, at, StalePolicy(60)) is freshness
 
 
 def test_a_new_list_begins_without(directory: Path, tmp_path: Path, payload: bytes) -> None:
@@ -119,7 +120,7 @@ class TestBad:
         assert why in str(fault)
         assert refused(lists) == expected
         at = Instant(ISSUED * 1000, 0, b"one-boot", ClockConfidence.NTP)
-        assert lists.freshness(ListKind.DENY, at, 60) is Freshness.GRACE
+        assert lists.freshness(ListKind.DENY, at, StalePolicy(60)) is Freshness.GRACE
 
     def test_left_out(self, directory: Path, payload: bytes) -> None:
         write_changes(directory, 1, sealed(two(payload)[1]))

@@ -13,6 +13,7 @@ from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError,
 from tests.validator.authority import FOR_CARDS, Authority
 from validator.config import load_private_key
 from validator.lists.directory import install
+from validator.lists.gate_rules import KEEP, GateRules, StalePolicy
 from validator.lists.installed import load
 from validator.lists.manifest import ListKind
 from validator.model import Credential, ListVersions, Product, ProductKind
@@ -20,6 +21,7 @@ from validator.model import Credential, ListVersions, Product, ProductKind
 DATES = Dates(issued_s=1_790_000_000, not_after_s=1_790_086_400)
 CARD = bytes(range(16))
 PURSE = Product(9, ProductKind.STORED_VALUE, 0, 2_000_000_000, 0, balance=500, fare=120, places=frozenset({"north"}))
+RULES = GateRules({ListKind.DENY: StalePolicy(3600, 250), ListKind.TRUST: KEEP})
 
 
 @pytest.fixture
@@ -47,6 +49,7 @@ def test_a_gate_installs_what_was_published(tmp_path: Path, publisher: Publisher
         publisher.trust([pem_file(tmp_path, root, Authority.root("Another"))], [der], DATES),
         publisher.deny([CARD, bytes(16), CARD], DATES),
         publisher.tickets([(CARD, PURSE)], {"gate-1": (2, 71)}, DATES, told.append),
+        publisher.config(RULES, DATES),
     ]
     keys = {"office": publisher.key.public_key()}
     for one in published:
@@ -59,7 +62,8 @@ def test_a_gate_installs_what_was_published(tmp_path: Path, publisher: Publisher
     assert lists.products(CARD) == [PURSE]
     assert lists.horizon("gate-1") == (2, 71)
     assert told == [1]
-    assert [one.entries for one in published] == [3, 2, 1]
+    assert lists.rules == RULES
+    assert [one.entries for one in published] == [3, 2, 1, 2]
 
 
 def test_versions_count_up_for_each_kind_and_the_old_ones_stay(publisher: Publisher) -> None:
@@ -120,6 +124,12 @@ class TestNothingBadIsPublished:
         with pytest.raises(PublishError, match="not_after_s"):
             self.publisher.deny([], Dates(200, 100))
         assert self.refused(ListKind.DENY)
+
+    def test_a_configuration_that_no_gate_takes(self) -> None:
+        """A struct is not checked when it is made: a gate's own reading is what refuses."""
+        with pytest.raises(PublishError, match=r"^config list: not a configuration of gates: .*grace_s"):
+            self.publisher.config(GateRules({ListKind.DENY: StalePolicy(-1)}), DATES)
+        assert self.refused(ListKind.CONFIG)
 
     def test_two_products_of_one_number(self) -> None:
         with pytest.raises(PublishError, match=r"^tickets list: [^/]*UNIQUE"):

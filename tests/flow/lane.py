@@ -114,6 +114,10 @@ class Lane:
     ) -> None:
         own = [self.issuer] if self.operator is None else [self.issuer, self.operator.issuer]
         self.depot.publish(issuers or own, revoked or [], self.now, operator=self.operator, enrolled=enrolled)
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Let the station take what is installed."""
         self.station.adopt(installed.load(self.depot.state / "lists", self._keys(), REGION, self.station.lists))
 
     def _keys(self) -> PublisherKeys:

@@ -177,11 +177,37 @@ def test_ingest_tells_a_folder_that_is_not_there(depot: Depot) -> None:
     assert "absent/ledger.db: its folder is not there" in done.stderr
 
 
+def test_what_lists_are_worth_past_their_date_is_signed_installed_and_shown(depot: Depot) -> None:
+    def check(*more: str) -> str:
+        # The gate lacks its other lists, which is told as well.
+        return run("validator", "check", "--config", depot.gate_toml, *more, code=os.EX_DATAERR).stdout
+
+    before = json.loads(check("--json"))["stale"]["deny"]
+    assert before == {"grace_h": 72, "value_limit": None, "then": "refuse", "by": str(depot.gate_toml)}
+    file = depot.folder / "gates.toml"
+    file.write_text("[stale.deny]\nthen = 'keep'\ngrace_h = 1\n")
+    refused = run("backend_sync", "publish", "config", file, *office_of(depot), code=os.EX_DATAERR)
+    assert f"{file}: leave grace_h out" in refused.stderr
+    file.write_text("[stale.deny]\ngrace_h = 6\nvalue_limit = 250\n")
+    published = json.loads(run("backend_sync", "publish", "config", file, *office_of(depot), "--json").stdout)
+    assert (published["kind"], published["version"]) == ("config", 1)
+    run("backend_sync", "publish", "install", depot.gate_toml, *office_of(depot))
+    after = json.loads(check("--json"))
+    assert after["lists"]["config"]["freshness"] == "FRESH"
+    assert after["stale"]["deny"] == {"grace_h": 6, "value_limit": 250, "then": "refuse", "by": "config 1"}
+    assert after["stale"]["trust"] == {"grace_h": None, "value_limit": None, "then": "keep", "by": "config 1"}
+    told = check()
+    assert "deny, past its date: 6 h of grace, then refused; fares up to 250 meanwhile; says config 1\n" in told
+    assert "trust, past its date: kept; any fare meanwhile; says config 1\n" in told
+
+
 def test_files_that_are_named_and_not_there(depot: Depot) -> None:
     absent = depot.folder / "absent"
     for command in ("trust", "deny", "sales"):
         done = run("backend_sync", "publish", command, absent, *office_of(depot), code=os.EX_NOINPUT)
         assert done.stderr == f"backend-sync: {absent}: No such file or directory\n"
+    done = run("backend_sync", "publish", "config", absent, *office_of(depot), code=os.EX_NOINPUT)
+    assert done.stderr == f"backend-sync: {absent}: no such file; give the path of a configuration of gates\n"
     done = run("backend_sync", "publish", "install", absent, *office_of(depot), code=os.EX_CONFIG)
     assert done.stderr == f"backend-sync: {absent}: no such file; give the path of a configuration file\n"
 

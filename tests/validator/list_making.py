@@ -15,6 +15,7 @@ from tests.validator.authority import Authority, Extension, card_key, usage
 from validator.certificates import credential_id, spki_of
 from validator.lists.deny_list import encode_deny_list
 from validator.lists.enrolled_list import write_enrolled_file
+from validator.lists.gate_rules import GateRules, StalePolicy, encode_gate_rules
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.ticket_list import write_ticket_file
 from validator.lists.trust_list import encode_trust_list
@@ -40,6 +41,11 @@ def enrolled_one() -> tuple[bytes, bytes]:
     """The credential id and the key that are on each good list of enrolled keys."""
     spki = enrolled_spkis()[0]
     return credential_id(spki), spki
+
+
+def gate_rules(version: int) -> GateRules:
+    """A configuration that says something else in each version."""
+    return GateRules({ListKind.DENY: StalePolicy(version, value_limit=100)})
 
 
 def for_signing(identifier: bytes, *, purpose: ObjectIdentifier = CONTENT_SIGNING) -> Sequence[Extension]:
@@ -105,5 +111,7 @@ def good(folder: Path, kind: ListKind, version: int, authority: Authority) -> Ca
             write_ticket_file(payload, [(SOMEBODY, PASS)])
         case ListKind.ENROLLED:
             write_enrolled_file(payload, enrolled_spkis()[:3])
+        case ListKind.CONFIG:
+            payload.write_bytes(encode_gate_rules(gate_rules(version)))
     horizons = {"gate-1": (1, version)} if kind is ListKind.TICKETS else None
     return candidate(payload, kind, version, horizons=horizons)

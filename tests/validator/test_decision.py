@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.decision import RULES, UNEXPECTED, Facts, decide
+from validator.decision import RULES, UNEXPECTED, Facts, ValueLimit, decide
 from validator.model import (
     Assurance,
     Decision,
@@ -31,6 +31,8 @@ RIDE = Entitlement(CARNET, rides=1)
 AGAIN = Entitlement(CARNET, recovers=5)
 GOOD = Facts(CARD, RIDE, Freshness.FRESH, Freshness.FRESH, Freshness.FRESH, Assurance.CHIP)
 NO_LISTS = replace(GOOD, trust=Freshness.MISSING, deny=Freshness.MISSING, tickets=Freshness.MISSING)
+PURSE = Product(2, ProductKind.STORED_VALUE, 0, 1, 0, balance=900, fare=300)
+FARE = Entitlement(PURSE, amount=300)
 GRANTS = {Reason.VALID, Reason.RECOVERED}
 DENIALS = [reason for reason in Reason if reason not in GRANTS]
 
@@ -65,12 +67,25 @@ CASES: list[tuple[str, Facts, Decision]] = [
     ),
     ("nothing-bought", replace(GOOD, right=None), denied(Reason.NO_TICKET)),
     *[("nothing-fits", replace(GOOD, right=reason), denied(reason)) for reason in DENIALS],
+    *[
+        (
+            "fare-above-limit",
+            replace(GOOD, right=FARE, deny=Freshness.GRACE, value_limit=ValueLimit(299, reason)),
+            denied(reason),
+        )
+        for reason in DENIALS
+    ],
     ("torn-tap-recovered", replace(GOOD, right=AGAIN), Decision(Outcome.GRANT, Reason.RECOVERED, entitlement=AGAIN)),
     ("ride", GOOD, Decision(Outcome.GRANT, Reason.VALID, entitlement=RIDE)),
     ("ride", replace(GOOD, least_assurance=Assurance.CLAIMED), Decision(Outcome.GRANT, Reason.VALID, entitlement=RIDE)),
 ]
 
+UP_TO_NOTHING = ValueLimit(0, Reason.DENY_LIST_STALE)
+"""Under it whatever costs something is refused."""
+
 CONTRADICTIONS = [
+    *[replace(GOOD, right=FARE, value_limit=ValueLimit(299, reason)) for reason in GRANTS],
+    *[replace(GOOD, who=Refusal(reason), right=FARE, value_limit=UP_TO_NOTHING) for reason in GRANTS],
     *[replace(GOOD, who=Refusal(reason)) for reason in GRANTS],
     *[replace(GOOD, right=reason) for reason in GRANTS],
     replace(GOOD, right=replace(AGAIN, rides=1)),
@@ -108,6 +123,10 @@ def test_facts_that_contradict_each_other_ask_for_the_card_again(facts: Facts) -
         replace(GOOD, who=replace(CARD, early=True)),
         replace(GOOD, right=replace(RIDE, early=True)),
         replace(GOOD, right=AGAIN, deny=Freshness.GRACE),
+        replace(GOOD, right=RIDE, deny=Freshness.GRACE, value_limit=UP_TO_NOTHING),
+        replace(GOOD, right=Entitlement(CARNET), deny=Freshness.GRACE, value_limit=UP_TO_NOTHING),
+        replace(GOOD, right=AGAIN, deny=Freshness.GRACE, value_limit=UP_TO_NOTHING),
+        replace(GOOD, right=FARE, deny=Freshness.GRACE, value_limit=ValueLimit(300, Reason.DENY_LIST_STALE)),
     ],
 )
 def test_a_grant_under_uncertainty_is_marked(facts: Facts) -> None:
@@ -133,6 +152,7 @@ FACTS = st.builds(
     deny=st.sampled_from(Freshness),
     tickets=st.sampled_from(Freshness),
     least_assurance=st.sampled_from(Assurance),
+    value_limit=st.none() | st.builds(ValueLimit, amount=st.integers(-1, 2), reason=st.sampled_from(Reason)),
 )
 
 
@@ -144,6 +164,7 @@ def every_check_holds(facts: Facts) -> bool:
         and isinstance(facts.right, Entitlement)
         and {facts.trust, facts.deny, facts.tickets} <= {Freshness.FRESH, Freshness.GRACE}
         and min(facts.right.rides, facts.right.amount) >= 0
+        and (facts.value_limit is None or facts.right.amount <= facts.value_limit.amount)
         and (facts.right.recovers is None or (facts.right.rides, facts.right.amount) == (0, 0))
     )
 
@@ -165,8 +186,9 @@ def test_every_combination_has_a_decision() -> None:
     """The space is small enough to walk through: freshness of each list, who, right, and what the place asks."""
     freshness = list(product(Freshness, repeat=3))
     people: list[Identity | Refusal] = [CARD, replace(CARD, assurance=Assurance.CLAIMED), *map(Refusal, Reason)]
-    for who, right, (trust, deny, tickets) in product(people, RIGHTS, freshness):
-        check(Facts(who, right, trust, deny, tickets, Assurance.CHIP))
+    limits = (None, UP_TO_NOTHING)
+    for who, right, (trust, deny, tickets), limit in product(people, RIGHTS, freshness, limits):
+        check(Facts(who, right, trust, deny, tickets, Assurance.CHIP, limit))
 
 
 @pytest.mark.parametrize("missing", [rule.name for rule in RULES if rule.outcome is Outcome.DENY])

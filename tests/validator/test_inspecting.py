@@ -13,6 +13,7 @@ from tests.validator.judging import instant
 from validator.dialogue import Traffic
 from validator.families import FAMILIES, NATIONAL_FAMILIES
 from validator.inspecting import RUNGS, Inspection, inspect
+from validator.lists.gate_rules import GateRules, StalePolicy, policies
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind, Manifest
 from validator.lists.ticket_list import TicketList, write_ticket_file
@@ -24,7 +25,7 @@ from validator.trust_store import TrustStore
 NOW_S, HOUR = seconds(NOW), 3600
 SOMEBODY, SOMEBODY_ELSE = bytes(range(16)), bytes(16)
 PLACE = "market-square"
-GRACE = {ListKind.TRUST: HOUR, ListKind.DENY: HOUR, ListKind.TICKETS: HOUR}
+GRACE = policies(StalePolicy(HOUR), StalePolicy(HOUR), StalePolicy(HOUR))
 PASS = Product(1, ProductKind.PERIOD_PASS, NOW_S - HOUR, NOW_S + HOUR, NOW_S - HOUR)
 KINDS = (ListKind.TRUST, ListKind.DENY, ListKind.TICKETS)
 
@@ -40,6 +41,7 @@ class Device:
     folder: Path
     products: list[Product] = field(default_factory=lambda: [PASS])
     ends: dict[ListKind, int | None] = field(default_factory=lambda: dict.fromkeys(KINDS, NOW_S + HOUR))
+    rules: GateRules | None = None
 
     def lists(self) -> InstalledLists:
         payload = self.folder / "tickets"
@@ -47,7 +49,7 @@ class Device:
         write_ticket_file(payload, [(SOMEBODY, product) for product in self.products])
         manifests = {kind: manifest(kind, end) for kind, end in self.ends.items() if end is not None}
         return InstalledLists(
-            self.folder, TrustStore(1, []), None, TicketList(payload), manifests, faults_by_kind={}, pointers={}
+            self.folder, TrustStore(1, []), None, TicketList(payload), manifests, {}, {}, rules=self.rules
         )
 
     def inspect(self, who: Identity | Refusal, shown: Shown | None = None) -> Inspection:
@@ -165,6 +167,19 @@ class TestLists:
         device.ends[kind] = NOW_S - HOUR
         told = device.inspect(somebody()).to_dict()
         assert (told["valid"], told["graced"]) == (True, True)
+
+    @pytest.mark.parametrize(("limit", "granted"), [(119, False), (120, True), (None, True)])
+    def test_past_its_date_a_list_lets_a_ride_cost_what_the_signed_configuration_says(
+        self, device: Device, limit: int | None, *, granted: bool
+    ) -> None:
+        device.products = [replace(PURSE, balance=500, fare=120)]
+        device.rules = GateRules({ListKind.DENY: StalePolicy(HOUR, value_limit=limit)})
+        assert device.inspect(somebody()).verdict.granted
+        device.ends[ListKind.DENY] = NOW_S - 1
+        verdict = device.inspect(somebody()).verdict
+        assert (verdict.granted, verdict.reason is Reason.DENY_LIST_STALE) == (granted, not granted)
+        device.products = [PASS]
+        assert device.inspect(somebody()).verdict.granted, "a pass costs nothing more"
 
     @pytest.mark.parametrize("shown", [BareKey(b""), EnrolledUnder("mynumber-surface", b"4AB00000000017")])
     @pytest.mark.parametrize("end", [NOW_S - HOUR - 1, None])

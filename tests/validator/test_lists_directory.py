@@ -22,11 +22,13 @@ from tests.validator.list_making import (
     Candidate,
     candidate,
     enrolled_one,
+    gate_rules,
     good,
 )
 from validator.lists import installed
 from validator.lists.directory import install, installed_versions, read_verified, version_in_force
 from validator.lists.errors import ListError
+from validator.lists.gate_rules import KEEP, StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind, Manifest
 from validator.model import ClockConfidence, Credential, Freshness, Instant, ListVersions
@@ -52,10 +54,12 @@ def works(lists: InstalledLists, kind: ListKind) -> bool:
         case ListKind.ENROLLED:
             credential, spki = enrolled_one()
             return lists.enrolled(credential) == spki and lists.enrolled(SOMEBODY) is None
+        case ListKind.CONFIG:
+            return lists.rules == gate_rules(version)
 
 
 def version_of(lists: InstalledLists, kind: ListKind) -> int:
-    return int(getattr(lists.versions, kind.value))
+    return lists.manifests[kind].version if kind in lists.manifests else 0
 
 
 @pytest.fixture
@@ -289,7 +293,7 @@ class TestLoad:
         assert not second.changed()
         assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1)
         assert (second.trust is first.trust, second.tickets is first.tickets) == (True, True)
-        assert second.keys is first.keys
+        assert (second.keys is first.keys, second.rules is first.rules) == (True, True)
         assert first.denied(Credential((1).to_bytes(16)))  # what a tap began with stays as it was
         assert second.denied(Credential((2).to_bytes(16)))
 
@@ -321,20 +325,27 @@ class TestLoad:
         assert version_of(load(directory, KEYS, "north"), ListKind.DENY) == 1
 
     @pytest.mark.parametrize(
-        ("at_s", "expected"),
+        ("at_s", "policy", "expected"),
         [
-            (NOT_AFTER, Freshness.FRESH),
-            (NOT_AFTER + 1, Freshness.GRACE),
-            (NOT_AFTER + 60, Freshness.GRACE),
-            (NOT_AFTER + 61, Freshness.STALE),
+            (NOT_AFTER, StalePolicy(60), Freshness.FRESH),
+            (NOT_AFTER + 1, StalePolicy(60), Freshness.GRACE),
+            (NOT_AFTER + 60, StalePolicy(60), Freshness.GRACE),
+            (NOT_AFTER + 61, StalePolicy(60), Freshness.STALE),
+            (NOT_AFTER, StalePolicy(0), Freshness.FRESH),
+            (NOT_AFTER + 1, StalePolicy(0), Freshness.STALE),
+            (NOT_AFTER, KEEP, Freshness.FRESH),
+            (NOT_AFTER + 1, KEEP, Freshness.GRACE),
+            (2**53, KEEP, Freshness.GRACE),
         ],
     )
-    def test_freshness(self, directory: Path, offer: Offer, at_s: int, expected: Freshness) -> None:
+    def test_freshness(
+        self, directory: Path, offer: Offer, at_s: int, policy: StalePolicy, expected: Freshness
+    ) -> None:
         offer(ListKind.DENY, 1)
         lists = load(directory, KEYS, "north")
         at = Instant(at_s * 1000 + 999, 0, bytes(8), ClockConfidence.NTP)
-        assert lists.freshness(ListKind.DENY, at, 60) is expected
-        assert lists.freshness(ListKind.TRUST, at, 60) is Freshness.MISSING
+        assert lists.freshness(ListKind.DENY, at, policy) is expected
+        assert lists.freshness(ListKind.TRUST, at, policy) is Freshness.MISSING
 
 
 @pytest.mark.slow

@@ -15,9 +15,11 @@ from tests.validator.authority import Authority
 from tests.validator.list_making import KEYS, NOT_AFTER, good
 from validator import service
 from validator.lists.directory import install
+from validator.lists.gate_rules import StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind
 from validator.model import ClockConfidence, Freshness, Instant
+from validator.publishers import Publishers
 
 KINDS = pytest.mark.parametrize("kind", list(ListKind))
 AT = Instant(NOT_AFTER * 1000, 0, bytes(8), ClockConfidence.NTP)
@@ -62,9 +64,10 @@ def state(lists: InstalledLists, kind: ListKind) -> tuple[int, bool, bool, Fresh
         ListKind.DENY: lists.deny,
         ListKind.TICKETS: lists.tickets,
         ListKind.ENROLLED: lists.keys,
+        ListKind.CONFIG: lists.rules,
     }[kind]
     version = lists.manifests[kind].version if kind in lists.manifests else 0
-    return version, content is not None, lists.faulty(kind), lists.freshness(kind, AT, 60)
+    return version, content is not None, lists.faulty(kind), lists.freshness(kind, AT, StalePolicy(60))
 
 
 def rot(directory: Path, kind: ListKind, version: int) -> bytes:
@@ -141,7 +144,7 @@ class TestForGood:
             offer(kind, version)
         rot(directory, kind, 2)
         late = Instant((NOT_AFTER + 61) * 1000, 0, bytes(8), ClockConfidence.NTP)
-        assert look(directory).freshness(kind, late, 60) is Freshness.STALE
+        assert look(directory).freshness(kind, late, StalePolicy(60)) is Freshness.STALE
 
     @KINDS
     def test_numbers_that_begin_anew_are_no_fault(self, directory: Path, offer: Offer, kind: ListKind) -> None:
@@ -173,22 +176,24 @@ class TestFollowing:
         return station
 
     @pytest.fixture
-    def config(self, directory: Path) -> Any:
-        return SimpleNamespace(lists=directory, publisher_keys=lambda: KEYS, file=SimpleNamespace(region="north"))
+    def publishers(self, directory: Path) -> Publishers:
+        return Publishers(KEYS, None, directory, "north")
 
     async def test_a_fault_is_looked_at_again_though_no_pointer_moves(
-        self, monkeypatch: pytest.MonkeyPatch, station: Any, config: Any
+        self, monkeypatch: pytest.MonkeyPatch, station: Any, publishers: Publishers
     ) -> None:
         monkeypatch.setattr(service, "LIST_CHECK_S", 0.0)
         monkeypatch.setattr(service, "LIST_RETRY_S", 0.0)
-        following = asyncio.create_task(service._follow_lists(station, config))
+        following = asyncio.create_task(service._follow_lists(station, publishers))
         async with asyncio.timeout(30):
             await station.healed.wait()
         following.cancel()
         assert station.lists.versions.deny == 2
         assert station.adopted == 2
 
-    async def test_not_before_its_time(self, monkeypatch: pytest.MonkeyPatch, station: Any, config: Any) -> None:
+    async def test_not_before_its_time(
+        self, monkeypatch: pytest.MonkeyPatch, station: Any, publishers: Publishers
+    ) -> None:
         looked: list[object] = []
 
         async def look_again(*asked: object) -> InstalledLists:
@@ -198,7 +203,7 @@ class TestFollowing:
 
         monkeypatch.setattr(service, "LIST_CHECK_S", 0.0)
         monkeypatch.setattr(asyncio, "to_thread", look_again)
-        following = asyncio.create_task(service._follow_lists(station, config))
+        following = asyncio.create_task(service._follow_lists(station, publishers))
         for _ in range(50):
             await asyncio.sleep(0)
         following.cancel()

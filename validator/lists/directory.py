@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from validator.lists.deny_list import DenyList
 from validator.lists.enrolled_list import EnrolledKeys
 from validator.lists.errors import ListError
+from validator.lists.gate_rules import parse_gate_rules
 from validator.lists.manifest import ListKind, Manifest, open_manifest
 from validator.lists.ticket_list import TicketList
 from validator.lists.trust_list import parse_trust_list
@@ -182,11 +183,16 @@ def _check_enrolled(path: Path) -> None:
         keys.close()
 
 
+def _check_config(path: Path) -> None:
+    parse_gate_rules(path.read_bytes(), path)
+
+
 _CHECKS: dict[ListKind, Callable[[Path], None]] = {
     ListKind.TRUST: _check_trust,
     ListKind.DENY: _check_deny,
     ListKind.TICKETS: _check_tickets,
     ListKind.ENROLLED: _check_enrolled,
+    ListKind.CONFIG: _check_config,
 }
 
 

@@ -13,6 +13,7 @@ from validator.lists.deny_list import DenyList
 from validator.lists.directory import POINTER, PublisherKeys, installed_versions, read_verified, version_in_force
 from validator.lists.enrolled_list import EnrolledKeys
 from validator.lists.errors import ListError
+from validator.lists.gate_rules import GateRules, StalePolicies, StalePolicy, parse_gate_rules
 from validator.lists.manifest import ListKind, Manifest
 from validator.lists.ticket_list import TicketList
 from validator.lists.trust_list import parse_trust_list
@@ -46,6 +47,7 @@ class InstalledLists:
             which is no fault.
         published: The deny list without its changes.
         change: The last change of the deny list that is in force; None for none.
+        rules: The signed configuration of the region's gates; None where none is in force, which is no fault.
     """
 
     directory: Path
@@ -58,6 +60,7 @@ class InstalledLists:
     keys: EnrolledKeys | None = None
     published: DenyList | None = None
     change: DenyChange | None = None
+    rules: GateRules | None = None
 
     @property
     def faults(self) -> tuple[ListError, ...]:
@@ -80,13 +83,23 @@ class InstalledLists:
         issued = [manifest.issued_s for manifest in self.manifests.values()]
         return max([*issued, 0 if self.change is None else self.change.issued_s])
 
-    def freshness(self, kind: ListKind, at: Instant, grace_s: int) -> Freshness:
+    def policy(self, kind: ListKind, own: StalePolicies) -> StalePolicy:
+        """Say what a list is worth past its date: by the signed configuration, else by the gate's own file.
+
+        Args:
+            kind: Which list.
+            own: What the gate's file says, of every kind.
+        """
+        signed = None if self.rules is None else self.rules.stale.get(kind)
+        return own[kind] if signed is None else signed
+
+    def freshness(self, kind: ListKind, at: Instant, policy: StalePolicy) -> Freshness:
         """Say how current a list is; what serves in place of a version that does not load is never `FRESH`.
 
         Args:
             kind: Which list.
             at: Now.
-            grace_s: Seconds past its date for which it is accepted and marked.
+            policy: What it is worth past its date.
         """
         manifest = self.manifests.get(kind)
         if manifest is None:
@@ -94,7 +107,7 @@ class InstalledLists:
         not_after_s = manifest.not_after_s
         if kind is ListKind.DENY and self.change is not None:
             not_after_s = max(not_after_s, self.change.not_after_s)
-        if at.wall_s > not_after_s + grace_s:
+        if at.wall_s > not_after_s + policy.grace_s and policy.then == "refuse":
             return Freshness.STALE
         return Freshness.GRACE if at.wall_s > not_after_s or self.faulty(kind) else Freshness.FRESH
 
@@ -200,6 +213,7 @@ def load(
         keys=one(ListKind.ENROLLED, _build_enrolled, previous.keys if previous else None),
         published=published,
         change=None if changed is None else changed.last,
+        rules=one(ListKind.CONFIG, _build_config, previous.rules if previous else None),
     )
 
 
@@ -269,6 +283,10 @@ def _build_tickets(_manifest: Manifest, payload: Path) -> TicketList:
 
 def _build_enrolled(_manifest: Manifest, payload: Path) -> EnrolledKeys:
     return EnrolledKeys(payload)
+
+
+def _build_config(_manifest: Manifest, payload: Path) -> GateRules:
+    return parse_gate_rules(_read(payload), payload)
 
 
 def _read(path: Path) -> bytes:

@@ -27,11 +27,15 @@ class ListKind(StrEnum):
     DENY = "deny"
     TICKETS = "tickets"
     ENROLLED = "enrolled"
+    CONFIG = "config"
 
     @property
     def needed(self) -> bool:
-        """Whether a gate without it refuses every card; without enrolled keys, only those that need one are refused."""
-        return self is not ListKind.ENROLLED
+        """Whether a gate without it refuses every card.
+
+        Without enrolled keys, only those that need one are refused; without a configuration, the gate's file says it.
+        """
+        return self not in {ListKind.ENROLLED, ListKind.CONFIG}
 
 
 ROLE_OF: Final[Mapping[ListKind, str]] = MappingProxyType(
@@ -40,6 +44,7 @@ ROLE_OF: Final[Mapping[ListKind, str]] = MappingProxyType(
         ListKind.ENROLLED: "trust",
         ListKind.DENY: "deny",
         ListKind.TICKETS: "tickets",
+        ListKind.CONFIG: "config",
     }
 )
 """Which of the catalogue's kinds a list is of; each has a key of its own (`backend_sync.catalogue.roles`)."""
