@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from validator.lists.changes_file import MAX_CHANGES, read_changes, with_changes, write_changes
+from validator.lists.changes_file import MAX_CHANGES, Changed, read_changes, with_changes, write_changes
 from validator.lists.deny_change import DenyChange, apply, open_change
 from validator.lists.deny_list import DenyList
 from validator.lists.directory import read_verified, version_in_force
@@ -84,14 +84,20 @@ class DenyFollower:
             keys = self.keys()
             manifest, payload = read_verified(self.lists, ListKind.DENY, version, keys, self.region)
             published = DenyList.parse(payload.read_bytes(), payload)
-            kept = read_changes(self.lists, version)
-            laid = with_changes(published, manifest, kept, keys)
         except (ListError, OSError) as error:
             self._refuse(str(error))
             return
-        if laid.fault is not None:
-            kept = []
+        kept: list[bytes] = []
+        laid = Changed(published)
+        try:
+            kept = read_changes(self.lists, version)
             laid = with_changes(published, manifest, kept, keys)
+            if laid.fault is not None:
+                raise laid.fault
+        except ListError as error:
+            # What is damaged here is at the broker, whole: it is taken anew from the publication on.
+            self._refuse(str(error))
+            kept, laid = [], Changed(published)
         self._followed = _Followed(manifest, published, laid.listed, laid.last, tuple(kept))
 
     def take(self, sealed: bytes) -> Step:

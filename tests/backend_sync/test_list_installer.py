@@ -1,4 +1,4 @@
-"""Lists that come by the catalogue: what is good takes force, what is not is refused by name, and nothing is in between."""
+"""Lists that come by the catalogue: what is good takes force, what is not is refused by name, and nothing in between."""
 
 import errno
 import hashlib
@@ -296,7 +296,7 @@ def test_a_catalogue_that_is_refused_is_reported(office: ListOffice, device: Lis
     unbroken(device)
 
 
-@pytest.mark.parametrize("failing", range(0, 24))
+@pytest.mark.parametrize("failing", range(24))
 def test_a_full_disk_at_any_write_leaves_the_last_good_one(
     office: ListOffice, device: ListDevice, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
