@@ -72,7 +72,7 @@ class CatalogueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str
     keys: str
     canary_percent: _Percent = 5
-    steps: list[_Percent] = [25, 50]
+    steps: tuple[_Percent, ...] = (25, 50)
     pause_s: Annotated[float, msgspec.Meta(ge=0)] = 600
     failures: Annotated[int, msgspec.Meta(ge=0)] = 2
     failure_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2
@@ -178,7 +178,7 @@ def load(path: Path) -> OfficeConfig:
     # A ledger in memory is empty, and empty books are closed; what follows a question mark could ask for one.
     if not file.ledger.startswith(_SQLITE) or name in {"", ":memory:"} or "?" in name:
         raise ConfigError(f"{path}: key `ledger`: {file.ledger!r}: ledgers are kept in a SQLite file, {_SQLITE}PATH")
-    steps = file.catalogue.steps if file.catalogue else []
-    if steps != sorted(set(steps)):
-        raise ConfigError(f"{path}: key `catalogue.steps`: {steps}: give percents that ascend")
+    steps = file.catalogue.steps if file.catalogue else ()
+    if list(steps) != sorted(set(steps)):
+        raise ConfigError(f"{path}: key `catalogue.steps`: {list(steps)}: give percents that ascend")
     return OfficeConfig(path, file)
