@@ -290,8 +290,9 @@ class _Announcer:
             files = self._files
             missing = register.missing(files.names)
             if files.timestamp and (missing or stamped != files.timestamp):
-                register = register.before_bringing(missing)
-                if missing:
+                moving = register.before_moving(files.names)
+                if moving != register:
+                    register = moving
                     await link.publish(topic, register.encode(), retain=True)
                 if not await self._bring(link, missing):
                     continue  # as a rule, it was removed because a newer catalogue is in force
@@ -300,8 +301,9 @@ class _Announcer:
                 for name in register.surplus(files.names):
                     await link.publish(shelf.topic_of(region, name), b"", retain=True)
                     self._options.progress(CARRYING)
-                register = Register(files.names)
-                await link.publish(topic, register.encode(), retain=True)
+                if register != Register(files.names):
+                    register = Register(files.names)
+                    await link.publish(topic, register.encode(), retain=True)
             self._options.progress(CARRYING)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_S):

@@ -6,6 +6,7 @@ publishes reads it after each connection, and finds it as far behind as the brok
 there is in it before it is sent, so that nothing is ever left behind unknown.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
@@ -20,6 +21,7 @@ REGISTER: Final = "register"
 
 _OBJECTS: Final = "objects/"
 _FORMAT: Final = 1
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class _Wire(msgspec.Struct, array_like=True, frozen=True):
@@ -48,9 +50,9 @@ class Register:
         """Return what has to go."""
         return sorted((self.there | self.unsure).difference(wanted))
 
-    def before_bringing(self, names: Iterable[str]) -> "Register":
-        """Return the register to leave before these are brought."""
-        return Register(self.there, self.unsure | frozenset(names))
+    def before_moving(self, wanted: Collection[str]) -> "Register":
+        """Return the register to leave before anything is brought or goes: of all that moves, nothing is sure."""
+        return Register(self.there.intersection(wanted), self.unsure | self.there.symmetric_difference(wanted))
 
     def encode(self) -> bytes:
         """Return its bytes."""
@@ -79,10 +81,9 @@ def topic_of(region: str, name: str) -> str:
     """
     if not name.startswith(_OBJECTS):
         return wire.list_metadata(region, name)
-    try:
-        return wire.list_object(region, bytes.fromhex(name.removeprefix(_OBJECTS)))
-    except ValueError:
-        raise wire.WireError(f"{name[:96]!r} is not the name of an object") from None
+    if not _SHA256.fullmatch(name.removeprefix(_OBJECTS)):
+        raise wire.WireError(f"{name[:96]!r} is not the name of an object")
+    return wire.list_object(region, bytes.fromhex(name.removeprefix(_OBJECTS)))
 
 
 def _is_name(name: str) -> bool:
