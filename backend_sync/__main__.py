@@ -5,23 +5,28 @@ import contextlib
 import os
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 
+from backend_sync import announcing, enrolling, linking, revoking, spreading
 from backend_sync import config as office_file
-from backend_sync import enrolling, linking
 from backend_sync import ingest as ingesting
 from backend_sync import reconcile as reconciling
 from backend_sync import uplink as uplinking
+from backend_sync.announcement import Rhythm
+from backend_sync.announcing import AnnounceOptions
 from backend_sync.books import show_books
 from backend_sync.catalogue.errors import CatalogueRefused
 from backend_sync.catalogue.floors import FloorsError, FloorsFile
-from backend_sync.config import OfficeConfig
+from backend_sync.cataloguing import needed_catalogue
 from backend_sync.demo.errors import DemoError
 from backend_sync.deny_follower import DenyFollower
 from backend_sync.ingest import IngestOptions
@@ -30,11 +35,12 @@ from backend_sync.list_follower import ListFollower
 from backend_sync.list_installer import Home, ListInstaller
 from backend_sync.mqtt import Broker
 from backend_sync.publisher import InputMissing, PublishError
-from backend_sync.publishing import DEFAULT_OFFICE, OfficeOption, publish
+from backend_sync.publishing import DAY_S, DEFAULT_OFFICE, OfficeOption, publish
 from backend_sync.sales import ConcessionRefused
 from backend_sync.schema import SchemaTooNew
 from backend_sync.self_check import recent_passengers
 from backend_sync.uplink import UplinkOptions
+from backend_sync.wave_rule import WaveRule
 from backend_sync.wire import WireError
 from validator import config as gate_file
 from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
@@ -52,8 +58,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+spreading.add_to(publish)
 app.add_typer(publish, name="publish")
 linking.add_to(enrolling.app)
+revoking.add_to(enrolling.app)
 app.add_typer(enrolling.app, name="enrol")
 
 GateOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
@@ -108,9 +116,8 @@ def ingest(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = Fa
     log_to_stderr(verbose=verbose)
     office = office_file.load(config)
     progress, devices = Progress({WORK: WORK_DEADLINE_S}, time.monotonic()), office.device_keys()
-    broker = office.file.broker
     options = IngestOptions(
-        broker=Broker(broker.host, broker.port, _tls(office, broker.tls, "broker.tls")),
+        broker=spreading.broker_of(office),
         ledger=office.ledger_url,
         key=office.office_key(),
         signer=office.file.name,
@@ -124,6 +131,30 @@ def ingest(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = Fa
         for device, key in devices.items():
             ledger.register_device(device, key)
     asyncio.run(until_signalled(_supervised(ingesting.run(options), progress, f"ingest of {office.file.name}")))
+
+
+@publish.command("announce")
+def announce(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = False) -> None:
+    """Keep the catalogue at the broker, tell the gates who is revoked, and let new lists spread, until stopped."""
+    log_to_stderr(verbose=verbose)
+    office = office_file.load(config)
+    section, name = office.catalogue_section(), f"announce-{office.file.name}"
+    progress = Progress(dict.fromkeys((announcing.CHANGES, announcing.CARRYING), WORK_DEADLINE_S), time.monotonic())
+    with _bringing() as brought:
+        options = AnnounceOptions(
+            broker=spreading.broker_of(office),
+            identifier=name,
+            catalogue=needed_catalogue(office),
+            lists=office.resolve(office.publisher_section().out),
+            ledger=office.ledger_url,
+            devices=frozenset(office.file.devices),
+            now_s=lambda: int(time.time()),
+            rhythm=Rhythm(section.change_every_s, fresh_s=int(office.publisher_section().deny_days * DAY_S)),
+            rule=WaveRule(section.steps, section.pause_s, section.failures, section.failure_percent),
+            progress=lambda activity: progress.moved(activity, time.monotonic()),
+            brought=brought,
+        )
+        asyncio.run(until_signalled(_supervised(announcing.run(options), progress, name)))
 
 
 @app.command()
@@ -220,7 +251,17 @@ async def _supervised(work: Coroutine[Any, Any, None], progress: Progress, statu
             notifier.stopping()
 
 
-def _tls(config: GateConfig | OfficeConfig, section: TlsSection | None, key: str) -> ssl.SSLContext | None:
+@contextmanager
+def _bringing() -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how much of a catalogue is at the broker; yields what it is to be told with."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("files at the broker", total=None)
+        yield lambda done, of: bars.update(task, completed=done, total=of)
+
+
+def _tls(config: GateConfig, section: TlsSection | None, key: str) -> ssl.SSLContext | None:
     return None if section is None else load_tls(section, config.resolve, f"{config.path}: {key}")
 
 

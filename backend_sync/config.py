@@ -5,15 +5,18 @@ Relative paths in the file are relative to the file.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from validator.config import ConfigError, TlsSection, load_private_key, load_public_key, read_toml
 
+DEFAULT: Final = Path("/etc/pilet/office.toml")
+
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _SQLITE = "sqlite:///"
+_Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 _Days = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -51,6 +54,31 @@ class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tickets_days: _Days = 2
 
 
+class CatalogueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[catalogue]``: the signed catalogue that lists travel by, and how fast they do.
+
+    Attributes:
+        folder: Folder of the catalogue; made if it is not there.
+        keys: Folder of the online keys: ``timestamp.key``, ``snapshot.key``, and for each kind ``REGION/KIND.key`` or
+            ``REGION.KIND.key``.
+        canary_percent: Percent of the devices that take a new list first; 0 holds it back until it is told otherwise.
+        steps: Percents that follow, ascending; everybody is the last.
+        pause_s: Seconds without a new refusal after which the next step is taken.
+        failures: A wave is stopped when more devices than so many have refused the list,
+        failure_percent: and they are more than so many percent of those that tried.
+        change_every_s: Seconds between two changes of the deny list, where nobody is revoked.
+    """
+
+    folder: str
+    keys: str
+    canary_percent: _Percent = 5
+    steps: tuple[_Percent, ...] = (25, 50)
+    pause_s: Annotated[float, msgspec.Meta(ge=0)] = 600
+    failures: Annotated[int, msgspec.Meta(ge=0)] = 2
+    failure_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2
+    change_every_s: Annotated[float, msgspec.Meta(gt=0)] = 300
+
+
 class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
@@ -61,6 +89,7 @@ class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ledger: The ledger's database, ``sqlite:///PATH``; a relative path is taken from where this file lies.
         broker: The broker.
         publisher: The publisher; a back office that only reconciles needs none.
+        catalogue: The signed catalogue; without it, lists are carried to the gates by hand.
         devices: Path of each device's Ed25519 public key (PEM) by device id.
     """
 
@@ -70,6 +99,7 @@ class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ledger: str
     broker: BrokerSection
     publisher: PublisherSection | None = None
+    catalogue: CatalogueSection | None = None
     devices: dict[_Name, str] = {}
 
 
@@ -107,6 +137,16 @@ class OfficeConfig:
             raise ConfigError(f"{self.path}: no [publisher] table; add name, key and out to publish from here")
         return self.file.publisher
 
+    def catalogue_section(self) -> CatalogueSection:
+        """Return ``[catalogue]``.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if self.file.catalogue is None:
+            raise ConfigError(f"{self.path}: no [catalogue] table; add folder and keys to have lists travel by it")
+        return self.file.catalogue
+
     def publisher_key(self) -> Ed25519PrivateKey:
         """Load the key that signs lists.
 
@@ -138,4 +178,7 @@ def load(path: Path) -> OfficeConfig:
     # A ledger in memory is empty, and empty books are closed; what follows a question mark could ask for one.
     if not file.ledger.startswith(_SQLITE) or name in {"", ":memory:"} or "?" in name:
         raise ConfigError(f"{path}: key `ledger`: {file.ledger!r}: ledgers are kept in a SQLite file, {_SQLITE}PATH")
+    steps = file.catalogue.steps if file.catalogue else ()
+    if list(steps) != sorted(set(steps)):
+        raise ConfigError(f"{path}: key `catalogue.steps`: {list(steps)}: give percents that ascend")
     return OfficeConfig(path, file)

@@ -23,6 +23,7 @@ from backend_sync.catalogue.chunks import collect
 from backend_sync.catalogue.errors import CatalogueRefused, Refusal
 from backend_sync.catalogue.fetching import Fetch
 from backend_sync.catalogue.floors import Floors
+from backend_sync.catalogue.list_targets import manifest_path, payload_path
 from backend_sync.catalogue.roles import TARGETS
 from backend_sync.catalogue.target import Catalogue, Target
 from backend_sync.self_check import self_check
@@ -149,8 +150,9 @@ class ListInstaller:
         return content, authorised_keys(content, self.home.root, self.home.region)
 
     def _bring(self, fetch: Fetch, catalogue: Catalogue, kind: ListKind, keys: Mapping[str, Ed25519PublicKey]) -> bool:
-        path = f"{self.home.region}/{ROLE_OF[kind]}/{kind}"
-        payload, manifest = catalogue.targets.get(path), catalogue.targets.get(f"{path}.manifest")
+        path = payload_path(self.home.region, kind)
+        payload = catalogue.targets.get(path)
+        manifest = catalogue.targets.get(manifest_path(self.home.region, kind))
         if payload is None or manifest is None or not self._wanted(kind, payload):
             self.refused.pop(kind, None)
             return False

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -36,6 +37,9 @@ from validator.trust_store import NationalIssuers
 
 __all__ = ["Dates", "InputMissing", "PublishError", "Published", "Publisher", "create_key", "write_public_key"]
 
+ROW: Final = "revocations"
+"""Beside a deny list: the number of the last row of the ledger's revocations that is in it."""
+
 _PRIVATE = 0o600
 
 
@@ -53,13 +57,13 @@ class Published:
 
     Attributes:
         manifest: What it says about itself.
-        entries: How many issuers, credentials, products or keys it holds.
+        entries: How many issuers, credentials, products or keys it holds; None where they were not counted.
         manifest_path: Its signed manifest.
         payload_path: Its payload.
     """
 
     manifest: Manifest
-    entries: int
+    entries: int | None
     manifest_path: Path
     payload_path: Path
 
@@ -133,8 +137,13 @@ class Publisher:
         entries = len({*roots, *others, *signers, *travel} | issuers) + len(keys) + len(components)
         return self._publish(ListKind.TRUST, dates, _writer(payload, entries))
 
-    def deny(self, credential_ids: Iterable[bytes], dates: Dates) -> Published:
+    def deny(self, credential_ids: Iterable[bytes], dates: Dates, row: int = 0) -> Published:
         """Publish a deny list from credential ids, 16 bytes each, in any order.
+
+        Args:
+            credential_ids: The ids.
+            dates: When it is made, and until when it is fresh.
+            row: The last of the ledger's revocations that is in it: what came later has to be announced.
 
         Raises:
             PublishError: An id has another length.
@@ -143,7 +152,8 @@ class Publisher:
             payload = encode_deny_list(credential_ids)
         except ListError as error:
             raise PublishError(str(error)) from error
-        return self._publish(ListKind.DENY, dates, _writer(payload, len(DenyList.parse(payload))))
+        beside = {ROW: b"%d\n" % row}
+        return self._publish(ListKind.DENY, dates, _writer(payload, len(DenyList.parse(payload))), beside=beside)
 
     def tickets(
         self,
@@ -195,13 +205,42 @@ class Publisher:
         """
         return self._publish(ListKind.CONFIG, dates, _writer(encode_gate_rules(rules), len(rules.stale)))
 
+    def again(self, kind: ListKind, version: int, dates: Dates) -> Published:
+        """Publish a new version whose payload is an earlier one's: the order to go back.
+
+        Args:
+            kind: Which list.
+            version: Whose payload.
+            dates: When it is made, and until when it is fresh.
+
+        Raises:
+            InputMissing: That version is not here.
+            PublishError: It is not what its manifest says, or a gate could not install it.
+        """
+        home = self.out / kind.value / str(version)
+        if not home.is_dir():
+            there = ", ".join(map(str, sorted(directory.installed_versions(self.out, kind)))) or "none"
+            raise InputMissing(f"{home}: is not there; versions that are: {there}")
+        try:
+            keys = {self.signer: self.key.public_key()}
+            manifest, payload = directory.read_verified(self.out, kind, version, keys, self.region)
+            beside = {ROW: (home / ROW).read_bytes()} if (home / ROW).exists() else {}
+        except (OSError, ListError) as error:
+            raise PublishError(f"{kind} list: {error}") from error
+
+        def write(path: Path) -> None:
+            shutil.copyfile(payload, path)
+
+        return self._publish(kind, dates, write, horizons=manifest.horizons, beside=beside)
+
     def _publish(
         self,
         kind: ListKind,
         dates: Dates,
-        write: Callable[[Path], int],
+        write: Callable[[Path], int | None],
         *,
         horizons: Mapping[str, tuple[int, int]] | None = None,
+        beside: Mapping[str, bytes] | None = None,
     ) -> Published:
         shelf = self.out / kind.value
         try:
@@ -213,6 +252,8 @@ class Publisher:
                 manifest = self._manifest(kind, dates, draft / directory.PAYLOAD, horizons or {})
                 sealed = seal_manifest(manifest, self.key, self.signer)
                 _write(draft / directory.MANIFEST, sealed)
+                for name, content in (beside or {}).items():
+                    _write(draft / name, content)
                 self._rehearse(sealed, draft / directory.PAYLOAD, Path(building) / "rehearsal")
                 home = shelf / str(manifest.version)
                 _sync_tree(draft)

@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from backend_sync import config as office_file
-from backend_sync import links
-from backend_sync.bindings import ended_credential_ids
+from backend_sync import revocations
 from backend_sync.catalogue.keys_command import keys
+from backend_sync.cataloguing import list_catalogue
 from backend_sync.config import OfficeConfig
 from backend_sync.delivery import deliver
 from backend_sync.key_files import enrolled_keys, named_keys
 from backend_sync.ledger import Ledger, LedgerMissing
-from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError
+from backend_sync.publisher import Dates, InputMissing, Published, Publisher, PublishError
 from backend_sync.region_file import load_region_file
 from backend_sync.sales import Sale
 from validator import config as gate_file
 from validator import estonian_issuers
 from validator.commandline import JsonOption, print_json
-from validator.lists.manifest import Manifest
+from validator.lists.manifest import ListKind, Manifest
 from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind, Scheme
 from validator.publishers import Publishers
 
@@ -35,7 +35,7 @@ publish.add_typer(keys, name="keys")
 
 OfficeOption = Annotated[Path, typer.Option("--config", help="The back office's TOML file.")]
 EmptyOption = Annotated[bool, typer.Option("--empty", help="Publish the list although nothing is on it.")]
-DEFAULT_OFFICE = Path("/etc/pilet/office.toml")
+DEFAULT_OFFICE = office_file.DEFAULT
 DAY_S = 24 * 3600
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -159,8 +159,8 @@ def publish_trust(
         )
     pkoc_issuers = _pkoc_issuers(pkoc_issuer or [])
     office = office_file.load(config)
-    dates = _dates(office.publisher_section().trust_days)
-    published = _publisher(office).trust(
+    dates = dates_for(office.publisher_section().trust_days)
+    published = publisher_of(office, ListKind.TRUST).trust(
         anchors or [],
         intermediate or [],
         dates,
@@ -172,7 +172,8 @@ def publish_trust(
         component_roots=dnie_component or [],
         empty=empty,
     )
-    _tell(published.manifest, published.entries, as_json=as_json)
+    bring(office, published)
+    tell(published.manifest, published.entries, as_json=as_json)
 
 
 @publish.command("deny")
@@ -186,21 +187,26 @@ def publish_deny(
     empty: EmptyOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish the credentials that are refused although authentic: the file's, and the cards that ended."""
+    """Publish the credentials that are refused although authentic: the file's, those that ended or were revoked."""
     office = office_file.load(config)
-    dates = _dates(office.publisher_section().deny_days)
+    dates = dates_for(office.publisher_section().deny_days)
     credential_ids = list(_credential_ids(file))
     if not credential_ids and not empty:
         raise PublishError(
             f"{file}: no credential is named, so that everybody would be let in; --empty if that is meant"
         )
-    publisher = _publisher(office)
-    ended = set() if without_ended else _ended(office)
-    published = publisher.deny([*credential_ids, *ended], dates)
+    publisher = publisher_of(office, ListKind.DENY)
+    ended, revoked, row = _denied(office)
+    if without_ended:
+        ended = set()
+    published = publisher.deny([*credential_ids, *ended, *revoked], dates, row)
+    bring(office, published)
     added = len(ended.difference(credential_ids))
-    _tell(published.manifest, published.entries, as_json=as_json, ended_added=added)
+    also = len(revoked.difference(credential_ids, ended))
+    tell(published.manifest, published.entries, as_json=as_json, ended_added=added, revoked_added=also)
     if not as_json:
-        Console().print("the cards that ended were left out" if without_ended else f"{added} of them: cards that ended")
+        said = "the cards that ended were left out" if without_ended else f"{added} of them: cards that ended"
+        Console().print(f"{said}; {also}: cards that were revoked")
 
 
 @publish.command("sales")
@@ -229,7 +235,7 @@ def publish_tickets(
 ) -> None:
     """Publish what is left of every product, as the ledger has it."""
     office = office_file.load(config)
-    publisher, dates = _publisher(office), _dates(office.publisher_section().tickets_days)
+    publisher, dates = publisher_of(office, ListKind.TICKETS), dates_for(office.publisher_section().tickets_days)
     with (
         _counting("products") as count,
         Ledger.open(office.ledger_url) as ledger,
@@ -243,7 +249,8 @@ def publish_tickets(
                 "check the path, or --empty if that is meant"
             )
         published = publisher.tickets(chain(first, products), tickets.horizons(), dates, count)
-    _tell(published.manifest, published.entries, as_json=as_json)
+    bring(office, published)
+    tell(published.manifest, published.entries, as_json=as_json)
 
 
 @publish.command("enrolled")
@@ -267,7 +274,7 @@ def publish_enrolled(
     if not (keys or named or empty):
         raise typer.BadParameter("name files of --keys, or --named; --empty if no such card is to be let in")
     office = office_file.load(config)
-    publisher, dates = _publisher(office), _dates(office.publisher_section().trust_days)
+    publisher, dates = publisher_of(office, ListKind.ENROLLED), dates_for(office.publisher_section().trust_days)
     spkis = chain.from_iterable(enrolled_keys(path) for path in keys or [])
     under_names = iter(()) if named is None else named_keys(named)
     first, first_named = list(islice(spkis, 1)), list(islice(under_names, 1))
@@ -278,7 +285,8 @@ def publish_enrolled(
         )
     with _counting("keys") as count:
         published = publisher.enrolled(chain(first, spkis), dates, count, chain(first_named, under_names))
-    _tell(published.manifest, published.entries, as_json=as_json)
+    bring(office, published)
+    tell(published.manifest, published.entries, as_json=as_json)
 
 
 @publish.command("config")
@@ -290,9 +298,10 @@ def publish_config(
 ) -> None:
     """Publish the configuration of the region's gates: all of it, each time."""
     office = office_file.load(config)
-    dates = _dates(office.publisher_section().trust_days)
-    published = _publisher(office).config(load_region_file(file), dates)
-    _tell(published.manifest, published.entries, as_json=as_json)
+    dates = dates_for(office.publisher_section().trust_days)
+    published = publisher_of(office, ListKind.CONFIG).config(load_region_file(file), dates)
+    bring(office, published)
+    tell(published.manifest, published.entries, as_json=as_json)
 
 
 @publish.command("install")
@@ -315,28 +324,59 @@ def install(
         gate_config.lists,
         Publishers.of(gate_config).keys(),
         gate_config.file.region,
-        lambda manifest: _tell(manifest, as_json=as_json),
+        lambda manifest: tell(manifest, as_json=as_json),
     )
     if not installed and not as_json:
         Console().print("the gate has the newest lists already")
 
 
-def _publisher(office: OfficeConfig) -> Publisher:
-    section = office.publisher_section()
-    return Publisher(office.resolve(section.out), section.name, office.publisher_key(), office.file.region)
+def publisher_of(office: OfficeConfig, kind: ListKind) -> Publisher:
+    """Return who publishes a kind of list: with a catalogue the role that answers for it, else the publisher's key.
+
+    Raises:
+        ConfigError: The office file has no publisher, or its key cannot be used.
+        PublishError: A key of the catalogue cannot be used, or the role's is not here.
+    """
+    section, catalogue = office.publisher_section(), list_catalogue(office)
+    signer, key = (section.name, office.publisher_key()) if catalogue is None else catalogue.signer(kind)
+    return Publisher(office.resolve(section.out), signer, key, office.file.region)
 
 
-def _ended(office: OfficeConfig) -> set[bytes]:
-    """Return the credentials that ended, as a batch's cards or as links; none where nothing was recorded yet."""
+def bring(office: OfficeConfig, published: Published, percent: int | None = None) -> None:
+    """List a published version in the catalogue, if there is one.
+
+    Args:
+        office: The back office.
+        published: What was published.
+        percent: For how many of the devices; None for those that take a new list first.
+
+    Raises:
+        PublishError: It cannot be listed; nothing has changed for the gates.
+    """
+    catalogue = list_catalogue(office)
+    if catalogue is not None:
+        first = office.catalogue_section().canary_percent if percent is None else percent
+        catalogue.bring(published, first, int(time.time()))
+
+
+def _denied(office: OfficeConfig) -> tuple[set[bytes], set[bytes], int]:
+    """Return the credentials that ended, those that were revoked, and the last row of revocations.
+
+    All are empty where nothing was recorded yet.
+    """
     try:
         with Ledger.open(office.ledger_url) as ledger, ledger.reading() as connection:
-            return {*ended_credential_ids(connection), *links.ended_credential_ids(connection)}
+            revoked = {each.id for each in revocations.revoked(connection)}
+            return revocations.ended_credential_ids(connection), revoked, revocations.last_row(connection)
     except LedgerMissing as error:
-        Console(stderr=True).print(f"no cards that ended are added: {error}", soft_wrap=True, markup=False)
-        return set()
+        Console(stderr=True).print(
+            f"no cards that ended or were revoked are added: {error}", soft_wrap=True, markup=False
+        )
+        return set(), set(), 0
 
 
-def _dates(days: float) -> Dates:
+def dates_for(days: float) -> Dates:
+    """Return the dates of a list that is made now and fresh for so many days."""
     now_s = int(time.time())
     return Dates(now_s, now_s + int(days * DAY_S))
 
@@ -414,7 +454,8 @@ def _sales(file: Path) -> Iterator[Sale]:
             raise PublishError(f"{file}, line {number}: {error}") from None
 
 
-def _tell(manifest: Manifest, entries: int | None = None, *, as_json: bool, **more: int) -> None:
+def tell(manifest: Manifest, entries: int | None = None, *, as_json: bool, **more: int) -> None:
+    """Say what a list says of itself, and how many are on it where they were counted."""
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.not_after_s))
     counted = {} if entries is None else {"entries": entries}
     if as_json:

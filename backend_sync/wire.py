@@ -30,7 +30,7 @@ MAX_INTEGER = 2**63 - 1
 TAP_UP_FILTER = f"{ROOT}/tap/+/up"
 REPORTED_FILTER = f"{ROOT}/state/+/reported"
 
-ChangeTopic = Literal["next", "cumulative", "since"]
+ChangeTopic = Literal["next", "cumulative", "since", "before"]
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAP_UP = re.compile(rf"{ROOT}/tap/([^/]+)/up")
@@ -112,6 +112,8 @@ def list_change(region: str, kind: str, which: ChangeTopic) -> str:
         kind: Which list.
         which: ``next``, not retained: one change, the moment it is made. ``cumulative``, retained: one change that
             begins at the published list. ``since``, retained: a msgpack array of the changes after that, in order.
+            ``before``, retained while a new list is on its way through the waves: the same of the lists before it, each
+            from its published list on.
 
     Raises:
         WireError: Region or kind are not fit to be a topic level.

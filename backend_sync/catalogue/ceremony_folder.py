@@ -82,7 +82,7 @@ class CeremonyFolder:
         Raises:
             PublishError: The key has no say in it, or the version before it is not here.
         """
-        content = _read(document)
+        content = read_document(document)
         role, version = ceremony.identify(content)
         authority = self._authority(role, version)
         signed = ceremony.sign(content, key, authority)
@@ -106,7 +106,7 @@ class CeremonyFolder:
         Raises:
             PublishError: It is none, or the version before it is not here.
         """
-        content = _read(document)
+        content = read_document(document)
         return ceremony.outstanding(content, self._authority(*ceremony.identify(content)))
 
     def versions(self, role: str) -> list[int]:
@@ -122,12 +122,12 @@ class CeremonyFolder:
         """Return the root that says who may sign: before a root the last one, for targets the newest complete."""
         if role == ROOT:
             before = self.file(version - 1, ROOT)
-            return _read(before) if version > 1 and before.exists() else None
+            return read_document(before) if version > 1 and before.exists() else None
         roots = self.versions(ROOT)
         for number in reversed(roots):
             if self.outstanding(self.file(number, ROOT)).complete:
-                return _read(self.file(number, ROOT))
-        return _read(self.file(roots[0], ROOT)) if roots else None
+                return read_document(self.file(number, ROOT))
+        return read_document(self.file(roots[0], ROOT)) if roots else None
 
     def _complete(self, role: str) -> tuple[int, bytes]:
         newest = self.newest(role)
@@ -137,7 +137,7 @@ class CeremonyFolder:
         if not asked.complete:
             said = "; ".join(quorum.words() for quorum in asked.quorums)
             raise PublishError(f"{path}: is not signed yet, and nothing follows it before: {said}")
-        return asked.version, _read(path)
+        return asked.version, read_document(path)
 
     def _write_new(self, version: int, role: str, document: bytes) -> Path:
         path = self.file(version, role)
@@ -152,7 +152,12 @@ class CeremonyFolder:
         return path
 
 
-def _read(path: Path) -> bytes:
+def read_document(path: Path) -> bytes:
+    """Read a document of a ceremony.
+
+    Raises:
+        InputMissing: It cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return file.read(_MAX_BYTES)

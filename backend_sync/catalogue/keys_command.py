@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from backend_sync import config as office_file
 from backend_sync.catalogue import ceremony
 from backend_sync.catalogue.ceremony import Outstanding
-from backend_sync.catalogue.ceremony_folder import CeremonyFolder
+from backend_sync.catalogue.ceremony_folder import CeremonyFolder, read_document
 from backend_sync.catalogue.key_store import (
     PRIVATE,
     PUBLIC,
@@ -21,14 +22,17 @@ from backend_sync.catalogue.key_store import (
     load_private_key,
     read_public_key,
 )
+from backend_sync.catalogue.repository import Repository
 from backend_sync.catalogue.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Kind
 from backend_sync.catalogue.tuf_api import SSlibKey
+from backend_sync.one_writer import StillWriting, one_writer
 from backend_sync.publish_errors import PublishError
 from validator.commandline import JsonOption, print_json
 
 keys = typer.Typer(help="The keys of the signed catalogue: make, sign, replace, see who has to.", no_args_is_help=True)
 
 _DOCUMENTS = (ROOT, TARGETS)
+_WAIT_S = 60.0
 
 
 @keys.command("create")
@@ -129,6 +133,34 @@ def renew(
     ceremonial = CeremonyFolder(folder)
     path = ceremonial.renew(role, int(time.time()))
     _tell(path, ceremonial.outstanding(path), as_json=as_json)
+
+
+@keys.command("adopt")
+def adopt(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="N.root.json and N.targets.json, signed.")],
+    config: Annotated[Path, typer.Option("--config", help="The back office's TOML file.")] = office_file.DEFAULT,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring signed documents into the catalogue; gates hear of them with what is published or announced next."""
+    office = office_file.load(config)
+    folder = office.resolve(office.catalogue_section().folder)
+    documents = {path: read_document(path) for path in files}
+    said = {path: ceremony.identify(document) for path, document in documents.items()}
+    # A root says who signs what follows it, targets as well.
+    order = sorted(documents, key=lambda path: (said[path][0] != ROOT, said[path][1]))
+    try:
+        with one_writer(Path(f"{folder}.lock"), _WAIT_S):
+            repository = Repository(folder, {})
+            for path in order:
+                version = repository.adopt(documents[path])
+                role, _ = said[path]
+                if as_json:
+                    print_json({"document": str(path), "role": role, "version": version})
+                else:
+                    _say(f"{path}: {role}, version {version}, is in the catalogue.")
+    except StillWriting as error:
+        raise PublishError(f"{folder}: another process has the catalogue: {error}; run this again") from None
 
 
 @keys.command("status")

@@ -6,7 +6,8 @@
     <out>/objects/<SHA-256>                           chunks and their indexes
 
 Versions are files of their own (TUF's consistent snapshots), so that whoever reads while this writes sees the catalogue
-before or the one after. What is published was taken by a device's own code first.
+before or the one after. What is published was taken by a device's own code first. What nothing names any more is
+removed with the next publication but one (`backend_sync.catalogue.upkeep`).
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backend_sync.catalogue import ceremony
@@ -24,8 +26,18 @@ from backend_sync.catalogue.durable import make_folder, write_durably
 from backend_sync.catalogue.errors import CatalogueRefused
 from backend_sync.catalogue.fetching import OBJECTS, Fetch
 from backend_sync.catalogue.rehearsal import rehearse
-from backend_sync.catalogue.roles import DELEGATED, ROOT, RULES, SNAPSHOT, TARGETS, TIMESTAMP, parse_path
-from backend_sync.catalogue.target import Custom, Target, custom_fields, read_target
+from backend_sync.catalogue.roles import (
+    DELEGATED,
+    ROOT,
+    RULES,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Kind,
+    delegated_role,
+    parse_path,
+)
+from backend_sync.catalogue.target import Custom, Target, Wave, custom_fields, read_target
 from backend_sync.catalogue.tuf_api import (
     CryptoSigner,
     Metadata,
@@ -36,6 +48,7 @@ from backend_sync.catalogue.tuf_api import (
     Targets,
     Timestamp,
 )
+from backend_sync.catalogue.upkeep import remove_unnamed
 from backend_sync.publish_errors import InputMissing, PublishError
 
 METADATA: Final = "metadata"
@@ -117,8 +130,8 @@ class Repository:
             raise PublishError(f"{path}: says of itself that it is for {custom.region}/{custom.kind}")
         role = f"{region}.{kind}"
         listed = self._listed(role).get(path)
-        if listed is not None and self._version_of(listed) >= custom.version:
-            raise PublishError(f"{path}: version {custom.version} is not newer than {self._version_of(listed)}")
+        if listed is not None and _read(listed).custom.version >= custom.version:
+            raise PublishError(f"{path}: version {custom.version} is not newer than {_read(listed).custom.version}")
         if not payload.is_file():
             raise InputMissing(f"{payload}: is no file")
         try:
@@ -143,6 +156,34 @@ class Repository:
         if path not in self._listed(role):
             raise PublishError(f"{path}: is not listed")
         self._staged.setdefault(role, {})[path] = None
+
+    def set_wave(self, path: str, percent: int) -> None:
+        """Stage that another part of the devices installs an object, whose version stays; `publish` lists it so.
+
+        Args:
+            path: What is listed, or staged.
+            percent: 0 for nobody, 100 for everybody.
+
+        Raises:
+            PublishError: It is not listed.
+        """
+        role = ".".join(path.split("/")[:2])
+        listed = self._staged.get(role, {}).get(path) or self._listed(role).get(path)
+        if listed is None:
+            raise PublishError(f"{path}: is not listed")
+        target = _read(listed)
+        custom = custom_fields(msgspec.structs.replace(target.custom, wave=Wave(percent)), target.index)
+        changed = TargetFile(listed.length, listed.hashes, path, {"custom": custom})
+        self._staged.setdefault(role, {})[path] = changed
+
+    def listed(self, region: str) -> dict[str, Target]:
+        """Return what is in force for a region, by path.
+
+        Raises:
+            PublishError: It cannot be read.
+        """
+        roles = (delegated_role(region, kind) for kind in Kind)
+        return {path: _read(target) for role in roles for path, target in self._listed(role).items()}
 
     def publish(self, now_s: int) -> Publication:
         """Sign what changed or grows old, and a new timestamp; put all of it in force with the last rename.
@@ -178,6 +219,10 @@ class Repository:
         for name in [name for name in new if name != _TIMESTAMP_FILE] + [_TIMESTAMP_FILE]:
             self._write(name, new[name])
         self._staged.clear()
+        try:
+            remove_unnamed(self._out / METADATA, self._out / OBJECTS)
+        except OSError as error:
+            raise PublishError(f"{error.filename}: {error.strerror or error}; it is published all the same") from error
         versions = {
             ROOT: root.version,
             TIMESTAMP: timestamp.version,
@@ -265,9 +310,6 @@ class Repository:
         held = self._current(role)
         return {} if held is None else Metadata[Targets].from_bytes(held).signed.targets
 
-    def _version_of(self, listed: TargetFile) -> int:
-        return read_target(listed.path, listed.length, listed.hashes, listed.custom).custom.version
-
     def _current(self, role: str) -> bytes | None:
         """Return the version of a role that is in force: the timestamp names the snapshot, and that the others."""
         timestamp = self._read(_TIMESTAMP_FILE)
@@ -315,6 +357,10 @@ class Repository:
                 write_durably(path, content)
         except OSError as error:
             raise PublishError(f"{error.filename or path}: {error.strerror or error}") from error
+
+
+def _read(listed: TargetFile) -> Target:
+    return read_target(listed.path, listed.length, listed.hashes, listed.custom)
 
 
 def _grows_old(signed: Targets | Snapshot, lifetime_s: int, now_s: int) -> bool:

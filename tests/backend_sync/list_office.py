@@ -1,121 +1,216 @@
-"""A publisher whose lists travel by the catalogue, and a device that takes them: both real, with a mirror in between."""
+"""A back office whose lists travel by the catalogue: its files as people have them, and a gate that listens."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from backend_sync.catalogue.floors import FloorsFile
-from backend_sync.catalogue.roles import Kind
-from backend_sync.catalogue.target import Custom, Wave
-from backend_sync.list_installer import Home, ListInstaller
-from tests.backend_sync.catalogue_office import DAY, NOW, Mirror, Office, key
-from validator.lists import installed
-from validator.lists.deny_list import encode_deny_list
-from validator.lists.installed import InstalledLists
-from validator.lists.manifest import ROLE_OF, ListKind, Manifest, seal_manifest
-from validator.lists.trust_list import encode_trust_list
-from validator.publishers import Publishers
+import msgpack
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from backend_sync import config as office_file
+from backend_sync import revocations, wire
+from backend_sync.announcing import AnnounceOptions
+from backend_sync.catalogue import ceremony
+from backend_sync.catalogue.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Kind, delegated_role
+from backend_sync.cataloguing import ListCatalogue, needed_catalogue
+from backend_sync.ledger import Ledger
+from backend_sync.mqtt import Broker, Link, connect
+from backend_sync.publisher import Dates, Published, Publisher
+from backend_sync.retained import NotThere, RetainedReader
+from backend_sync.revocations import Why
+from backend_sync.wire import ChangeTopic, ListState, Reported
+from tests.backend_sync.catalogue_office import DAY, HOLDERS, NOW, key, public
+from validator.lists.changes_file import with_changes
+from validator.lists.deny_change import open_change
+from validator.lists.deny_list import DenyList
+from validator.lists.manifest import ListKind, open_manifest
+from validator.model import Credential
 
 REGION = "north"
-TRUST = encode_trust_list([], [])
-PASSENGERS = [bytes([number]) * 16 for number in range(1, 41)]
+KINDS = (Kind.TRUST, Kind.DENY, Kind.TICKETS)
 
 
-def denying(*credential_ids: bytes) -> bytes:
-    return encode_deny_list(credential_ids)
+def card(number: int) -> Credential:
+    return Credential(number.to_bytes(16))
 
 
 @dataclass
 class ListOffice:
-    """Publishes lists of the north."""
+    """A back office.
+
+    Attributes:
+        home: A folder of its own.
+        broker: Where it announces.
+        devices: The gates it knows.
+        settings: Lines of its table ``[catalogue]``.
+    """
 
     home: Path
+    broker: Broker = field(default_factory=lambda: Broker("127.0.0.1", 1))
+    devices: Sequence[str] = ("gate-1",)
+    settings: str = ""
 
     def __post_init__(self) -> None:
-        self.office = Office(self.home, kinds=(Kind.TRUST, Kind.DENY, Kind.TICKETS, Kind.CONFIG))
-        self.folder = self.home / "drafts"
-        self.folder.mkdir()
+        self.keys = self.home / "keys"
+        (self.keys / REGION).mkdir(parents=True)
+        for role in (SNAPSHOT, TIMESTAMP):
+            self._write_key(self.keys / f"{role}.key", role)
+        for kind in KINDS:
+            self._write_key(self.keys / REGION / f"{kind}.key", delegated_role(REGION, kind))
+        for name in ("office", "publisher", *self.devices):
+            self._write_key(self.home / f"{name}.key", name)
+        devices = "\n".join(f'{device} = "{device}.pub"' for device in self.devices)
+        self.toml.write_text(
+            f'name = "office"\nkey = "office.key"\nregion = "{REGION}"\nledger = "sqlite:///ledger.db"\n'
+            f'[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\n'
+            '[publisher]\nname = "publisher"\nkey = "publisher.key"\nout = "published"\n'
+            f'[catalogue]\nfolder = "catalogue"\nkeys = "keys"\n{self.settings}\n[devices]\n{devices}\n'
+        )
+        Ledger.open(self.ledger, create=True).close()
+        self.documents = self.home / "ceremony"
+        self.documents.mkdir()
+        held = {
+            ROOT: [public(name) for name in HOLDERS],
+            TARGETS: [public(TARGETS)],
+            SNAPSHOT: [public(SNAPSHOT)],
+            TIMESTAMP: [public(TIMESTAMP)],
+        }
+        root = ceremony.first_root(held, NOW)
+        for name in HOLDERS[:2]:
+            root = ceremony.sign(root, key(name))
+        regional = {REGION: {kind: public(delegated_role(REGION, kind)) for kind in KINDS}}
+        targets = ceremony.sign(ceremony.first_targets(regional, NOW), key(TARGETS), root)
+        (self.documents / "1.root.json").write_bytes(root)
+        (self.documents / "1.targets.json").write_bytes(targets)
 
     @property
-    def root(self) -> bytes:
-        return self.office.root
+    def toml(self) -> Path:
+        return self.home / "office.toml"
 
-    def signer(self, kind: ListKind) -> str:
-        return f"{REGION}.{ROLE_OF[kind]}"
+    @property
+    def ledger(self) -> str:
+        return f"sqlite:///{self.home}/ledger.db"
 
-    def sealed(
-        self, kind: ListKind, payload: bytes, version: int, *, signer: str | None = None, region: str = REGION
-    ) -> bytes:
-        name = signer or self.signer(kind)
-        manifest = Manifest(
-            kind, region, version, NOW, NOW + DAY, hashlib.sha256(payload).digest(), len(payload), horizons={}
-        )
-        return seal_manifest(manifest, key(self.office.online[name]), name)
+    @property
+    def lists(self) -> Path:
+        return self.home / "published"
 
-    def publish(
-        self,
-        kind: ListKind,
-        payload: bytes,
-        version: int,
-        *,
-        percent: int = 100,
-        sealed: bytes | None = None,
-        now_s: int = NOW,
-    ) -> None:
-        """Put a list into the catalogue, as it should be, or with another manifest."""
-        repository = self.office.repository
-        role = ROLE_OF[kind]
-        custom = Custom(Kind(role), REGION, version, NOW, NOW + DAY, Wave(percent))
-        parts = ((kind.value, payload), (f"{kind}.manifest", sealed or self.sealed(kind, payload, version)))
-        for name, content in parts:
-            (self.folder / name).write_bytes(content)
-            repository.add(f"{REGION}/{role}/{name}", self.folder / name, custom)
-        repository.publish(now_s)
+    @property
+    def catalogue(self) -> ListCatalogue:
+        return needed_catalogue(office_file.load(self.toml))
+
+    def adopt(self) -> "ListOffice":
+        """Bring the ceremony's documents into the catalogue."""
+        with self.catalogue.opened() as repository:
+            for name in ("1.root.json", "1.targets.json"):
+                repository.adopt((self.documents / name).read_bytes())
+        return self
+
+    def publish_deny(self, credentials: Sequence[Credential] = (), percent: int = 100, now_s: int = NOW) -> Published:
+        """Publish a deny list as the command does."""
+        with Ledger.open(self.ledger) as ledger, ledger.reading() as connection:
+            listed = [each.id for each in (*credentials, *revocations.revoked(connection))]
+            row = revocations.last_row(connection)
+        signer, signing = self.catalogue.signer(ListKind.DENY)
+        published = Publisher(self.lists, signer, signing, REGION).deny(listed, Dates(now_s, now_s + DAY), row)
+        self.catalogue.bring(published, percent, now_s)
+        return published
+
+    def revoke(self, *credentials: Credential) -> None:
+        with Ledger.open(self.ledger) as ledger, ledger.writing() as connection:
+            revocations.revoke(connection, credentials, Why.STOLEN, NOW * 1000)
+
+    def restore(self, *credentials: Credential) -> None:
+        with Ledger.open(self.ledger) as ledger, ledger.writing() as connection:
+            revocations.restore(connection, [each.id for each in credentials], Why.FOUND, NOW * 1000)
+
+    def options(self, **changes: Any) -> AnnounceOptions:
+        settings: dict[str, Any] = {
+            "broker": self.broker,
+            "identifier": "announce-office",
+            "catalogue": self.catalogue,
+            "lists": self.lists,
+            "ledger": self.ledger,
+            "devices": frozenset(self.devices),
+            "now_s": lambda: NOW,
+            "poll": 0.05,
+            "register": 0.5,
+            "reconnect": 0.05,
+            "reconnect_max": 0.3,
+        }
+        return AnnounceOptions(**settings | changes)
 
     def files(self) -> dict[str, bytes]:
-        return self.office.files()
+        """The catalogue's files, by topic."""
+        found = {}
+        for path in (self.home / "catalogue" / "metadata").iterdir():
+            found[wire.list_metadata(REGION, path.name)] = path.read_bytes()
+        for path in (self.home / "catalogue" / "objects").iterdir():
+            found[wire.list_object(REGION, bytes.fromhex(path.name))] = path.read_bytes()
+        return found
+
+    def _write_key(self, path: Path, name: str) -> None:
+        private = key(name)
+        path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        path.chmod(0o600)
+        public_pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        path.with_suffix(".pub").write_bytes(public_pem)
 
 
 @dataclass
-class ListDevice:
-    """A gate of the north: what its uplink installs, and what its validator then believes."""
+class Listener:
+    """A gate's ear: what it hears on ``next``, and what it finds when it joins."""
 
-    home: Path
-    root: bytes
-    device: str = "gate-1"
-    passengers: Sequence[bytes] = ()
-    asked: list[str] = field(default_factory=list)
+    link: Link
+    reader: RetainedReader
+    heard: list[bytes] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        (self.home / "uplink").mkdir(parents=True)
-        self.lists = self.home / "lists"
-        self.floors = FloorsFile(self.home / "floors.db")
-        self.restart()
+    async def receive(self) -> None:
+        while True:
+            message = await self.link.receive()
+            if not self.reader.take(message) and message.topic == wire.list_change(REGION, "deny", "next"):
+                self.heard.append(message.payload)
 
-    def restart(self) -> None:
-        own = Home(
-            device=self.device,
-            region=REGION,
-            lists=self.lists,
-            folder=self.home / "uplink" / "catalogue",
-            root=self.root,
-        )
-        self.installer = ListInstaller(own, self.floors, lambda: self.passengers)
-        self.publishers = Publishers({}, self.root, self.lists, REGION)
+    async def read(self, topic: str) -> bytes | None:
+        try:
+            return await self.reader.read(topic)
+        except NotThere:
+            return None
 
-    def refresh(self, files: Mapping[str, bytes], now_s: int = NOW) -> list[ListKind]:
-        mirror = Mirror(dict(files))
-        taken = self.installer.refresh(mirror, now_s)
-        self.asked = mirror.asked
-        return taken
+    async def changes(self, which: ChangeTopic) -> list[bytes]:
+        found = await self.read(wire.list_change(REGION, "deny", which))
+        if found is None:
+            return []
+        return [found] if which == "cumulative" else list(msgpack.unpackb(found))
 
-    def gate(self, previous: InstalledLists | None = None) -> InstalledLists:
-        """What a validator has that starts now."""
-        return installed.load(self.lists, self.publishers.keys(), REGION, previous)
+    async def joined(self, published: Published) -> DenyList:
+        """The list as a gate has it that joins now."""
+        return changed(published, [*await self.changes("cumulative"), *await self.changes("since")])
 
-    def reason(self, kind: ListKind) -> str:
-        return self.installer.refused[kind].reason
+    async def report(self, device: str, state: ListState, kind: str = "deny") -> None:
+        reported = Reported(device=device, epoch=1, head=0, queue=0, lists={kind: state})
+        await self.link.publish(wire.reported(device), wire.encode(reported), retain=True)
 
-    def close(self) -> None:
-        self.floors.close()
+
+def changed(published: Published, sealed: Sequence[bytes]) -> DenyList:
+    """A list with changes laid over it, all of which have to hold."""
+    keys = {f"{REGION}.deny": key(f"{REGION}.deny").public_key()}
+    manifest = open_manifest(published.manifest_path.read_bytes(), keys)
+    mine = [each for each in sealed if open_change(each, keys).version == manifest.version]
+    found = with_changes(DenyList.parse(published.payload_path.read_bytes()), manifest, mine, keys)
+    assert found.fault is None, found.fault
+    return found.listed
+
+
+@contextlib.asynccontextmanager
+async def listening(broker: Broker, name: str = "gate-1") -> AsyncIterator[Listener]:
+    async with connect(broker, name, clean_session=True) as link:
+        listener = Listener(link, RetainedReader(link, 0.7))
+        receiving = asyncio.create_task(listener.receive())
+        await link.subscribe(wire.list_change(REGION, "deny", "next"))
+        yield listener
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)

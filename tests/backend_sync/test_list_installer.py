@@ -1,4 +1,4 @@
-"""Lists that come by the catalogue: what is good takes force, what is not is refused by name, and nothing in between."""
+"""Lists that come by the catalogue: what is good takes force, what is not is refused by name, nothing in between."""
 
 import errno
 import hashlib
@@ -14,7 +14,7 @@ from backend_sync.catalogue import ceremony
 from backend_sync.catalogue.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from backend_sync.list_installer import CATALOGUE
 from tests.backend_sync.catalogue_office import NOW, key, public
-from tests.backend_sync.list_office import PASSENGERS, TRUST, ListDevice, ListOffice, denying
+from tests.backend_sync.list_device import PASSENGERS, TRUST, ListDevice, MirroredOffice, denying
 from tests.hostile import hostile
 from tests.validator.forgetful_disk import ForgetfulDisk, PowerCut
 from validator.lists.authority import authorised_keys, encode_authority
@@ -42,15 +42,15 @@ OTHER = Credential(b"\xdd" * 16)
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> ListOffice:
-    office = ListOffice(tmp_path / "office")
+def office(tmp_path: Path) -> MirroredOffice:
+    office = MirroredOffice(tmp_path / "office")
     office.publish(ListKind.TRUST, TRUST, 1)
     office.publish(ListKind.DENY, denying(STRANGER.id), 1)
     return office
 
 
 @pytest.fixture
-def device(tmp_path: Path, office: ListOffice) -> Iterator[ListDevice]:
+def device(tmp_path: Path, office: MirroredOffice) -> Iterator[ListDevice]:
     device = ListDevice(tmp_path / "device", office.root)
     assert device.refresh(office.files()) == [ListKind.TRUST, ListKind.DENY]
     yield device
@@ -72,7 +72,7 @@ def test_a_gate_believes_what_the_catalogue_authorises(device: ListDevice) -> No
     assert device.gate().versions.trust == 1
 
 
-def test_the_next_version_takes_its_place(office: ListOffice, device: ListDevice) -> None:
+def test_the_next_version_takes_its_place(office: MirroredOffice, device: ListDevice) -> None:
     before = device.gate()
     office.publish(ListKind.DENY, denying(STRANGER.id, OTHER.id), 2)
     assert device.refresh(office.files()) == [ListKind.DENY]
@@ -81,13 +81,13 @@ def test_the_next_version_takes_its_place(office: ListOffice, device: ListDevice
     assert device.refresh(office.files()) == []
 
 
-def test_what_was_brought_is_not_asked_for_again(office: ListOffice, device: ListDevice) -> None:
+def test_what_was_brought_is_not_asked_for_again(office: MirroredOffice, device: ListDevice) -> None:
     files = office.files()
     device.refresh(files)
     assert not [name for name in device.asked if name.startswith("objects/")]
 
 
-def test_a_transfer_that_was_cut_off_goes_on(office: ListOffice, device: ListDevice) -> None:
+def test_a_transfer_that_was_cut_off_goes_on(office: MirroredOffice, device: ListDevice) -> None:
     large = denying(*(number.to_bytes(16) for number in range(1000)))
     office.publish(ListKind.DENY, large, 2)
     files = office.files()
@@ -103,19 +103,19 @@ def test_a_transfer_that_was_cut_off_goes_on(office: ListOffice, device: ListDev
 
 
 class TestWaves:
-    def test_a_device_outside_waits_until_its_turn(self, office: ListOffice, device: ListDevice) -> None:
+    def test_a_device_outside_waits_until_its_turn(self, office: MirroredOffice, device: ListDevice) -> None:
         office.publish(ListKind.DENY, denying(OTHER.id), 2, percent=0)
         assert device.refresh(office.files()) == []
         assert device.installer.refused == {}
         unbroken(device)
 
-    def test_without_any_list_its_turn_has_come(self, tmp_path: Path, office: ListOffice) -> None:
+    def test_without_any_list_its_turn_has_come(self, tmp_path: Path, office: MirroredOffice) -> None:
         office.publish(ListKind.DENY, denying(OTHER.id), 2, percent=0)
         fresh = ListDevice(tmp_path / "fresh", office.root)
         assert fresh.refresh(office.files()) == [ListKind.TRUST, ListKind.DENY]
         fresh.close()
 
-    def test_an_order_to_go_back_sends_nothing_twice(self, office: ListOffice, device: ListDevice) -> None:
+    def test_an_order_to_go_back_sends_nothing_twice(self, office: MirroredOffice, device: ListDevice) -> None:
         office.publish(ListKind.DENY, denying(OTHER.id), 2)
         device.refresh(office.files())
         office.publish(ListKind.DENY, denying(STRANGER.id), 3)
@@ -126,24 +126,24 @@ class TestWaves:
         assert (lists.versions.deny, lists.denied(STRANGER), lists.denied(OTHER)) == (3, True, False)
 
 
-def foreign(office: ListOffice, payload: bytes) -> bytes:
+def foreign(office: MirroredOffice, payload: bytes) -> bytes:
     """Signed by a key of the catalogue's, which speaks for something else."""
     return office.sealed(ListKind.DENY, payload, 2, signer="north.trust")
 
 
-def another_network(office: ListOffice, payload: bytes) -> bytes:
+def another_network(office: MirroredOffice, payload: bytes) -> bytes:
     return office.sealed(ListKind.DENY, payload, 2, region="south")
 
 
-def another_version(office: ListOffice, payload: bytes) -> bytes:
+def another_version(office: MirroredOffice, payload: bytes) -> bytes:
     return office.sealed(ListKind.DENY, payload, 3)
 
 
-def another_payload(office: ListOffice, payload: bytes) -> bytes:
+def another_payload(office: MirroredOffice, payload: bytes) -> bytes:
     return office.sealed(ListKind.DENY, payload + b" ", 2)
 
 
-def nonsense(office: ListOffice, payload: bytes) -> bytes:
+def nonsense(office: MirroredOffice, payload: bytes) -> bytes:
     return b"\xc1" + payload
 
 
@@ -158,7 +158,7 @@ def nonsense(office: ListOffice, payload: bytes) -> bytes:
     ],
 )
 def test_a_wrong_manifest_takes_no_force(
-    office: ListOffice, device: ListDevice, manifest: Callable[[ListOffice, bytes], bytes], why: str
+    office: MirroredOffice, device: ListDevice, manifest: Callable[[MirroredOffice, bytes], bytes], why: str
 ) -> None:
     payload = denying(OTHER.id)
     office.publish(ListKind.DENY, payload, 2, sealed=manifest(office, payload))
@@ -179,7 +179,7 @@ def test_a_wrong_manifest_takes_no_force(
     ],
 )
 def test_a_signed_payload_that_does_not_load_takes_no_force(
-    office: ListOffice, device: ListDevice, payload: bytes
+    office: MirroredOffice, device: ListDevice, payload: bytes
 ) -> None:
     office.publish(ListKind.DENY, payload, 2)
     assert device.refresh(office.files()) == []
@@ -190,7 +190,7 @@ def test_a_signed_payload_that_does_not_load_takes_no_force(
     assert device.installer.refused == {}
 
 
-def test_a_chunk_that_is_not_what_its_name_says(office: ListOffice, device: ListDevice) -> None:
+def test_a_chunk_that_is_not_what_its_name_says(office: MirroredOffice, device: ListDevice) -> None:
     payload = denying(OTHER.id)
     office.publish(ListKind.DENY, payload, 2)
     name = f"objects/{hashlib.sha256(payload).hexdigest()}"
@@ -200,7 +200,7 @@ def test_a_chunk_that_is_not_what_its_name_says(office: ListOffice, device: List
 
 
 def test_an_oversized_object_is_not_even_begun(
-    office: ListOffice, device: ListDevice, monkeypatch: pytest.MonkeyPatch
+    office: MirroredOffice, device: ListDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend_sync.list_installer._LARGEST", {"deny": 50})
     office.publish(ListKind.DENY, denying(OTHER.id), 2)
@@ -211,7 +211,7 @@ def test_an_oversized_object_is_not_even_begun(
 
 
 def test_no_list_takes_the_journals_place(
-    office: ListOffice, device: ListDevice, monkeypatch: pytest.MonkeyPatch
+    office: MirroredOffice, device: ListDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend_sync.list_installer.FREE_BYTES", 1 << 60)
     office.publish(ListKind.DENY, denying(OTHER.id), 2)
@@ -224,7 +224,7 @@ def test_no_list_takes_the_journals_place(
 class TestSelfCheck:
     """A list that is signed, whole, and wrong."""
 
-    def test_a_list_that_turns_away_everybody(self, tmp_path: Path, office: ListOffice) -> None:
+    def test_a_list_that_turns_away_everybody(self, tmp_path: Path, office: MirroredOffice) -> None:
         device = ListDevice(tmp_path / "busy", office.root, passengers=PASSENGERS)
         device.refresh(office.files())
         office.publish(ListKind.DENY, denying(*PASSENGERS[:21]), 2)
@@ -235,7 +235,7 @@ class TestSelfCheck:
         assert device.refresh(office.files()) == [ListKind.DENY]
         device.close()
 
-    def test_a_few_passengers_say_nothing(self, tmp_path: Path, office: ListOffice) -> None:
+    def test_a_few_passengers_say_nothing(self, tmp_path: Path, office: MirroredOffice) -> None:
         device = ListDevice(tmp_path / "quiet", office.root, passengers=PASSENGERS[:19])
         device.refresh(office.files())
         office.publish(ListKind.DENY, denying(*PASSENGERS), 2)
@@ -245,7 +245,7 @@ class TestSelfCheck:
 
 class TestWhoMaySign:
     def test_a_new_key_is_believed_when_it_has_signed_what_is_here(
-        self, office: ListOffice, device: ListDevice
+        self, office: MirroredOffice, device: ListDevice
     ) -> None:
         office.office.rotate("north.deny", "another deny key")
         office.office.repository.publish(NOW)
@@ -256,13 +256,13 @@ class TestWhoMaySign:
         lists = device.gate()
         assert (lists.versions.deny, lists.denied(OTHER), lists.faults) == (2, True, ())
 
-    def test_a_replaced_root_is_followed(self, office: ListOffice, device: ListDevice) -> None:
+    def test_a_replaced_root_is_followed(self, office: MirroredOffice, device: ListDevice) -> None:
         office.office.rotate("timestamp", "another timestamp key")
         office.publish(ListKind.DENY, denying(OTHER.id), 2)
         device.refresh(office.files())
         assert device.gate().versions.deny == 2
 
-    def test_only_what_the_devices_own_root_leads_to(self, office: ListOffice) -> None:
+    def test_only_what_the_devices_own_root_leads_to(self, office: MirroredOffice) -> None:
         office.office.rotate("timestamp", "another timestamp key")
         files = office.files()
         roots, targets = {2: files["2.root.json"]}, files["1.targets.json"]
@@ -290,7 +290,7 @@ def test_any_bytes_beside_the_lists(content: bytes) -> None:
         authorised_keys(content, ROOT_OF_SOMEBODY, "north")
 
 
-def test_a_catalogue_that_is_refused_is_reported(office: ListOffice, device: ListDevice) -> None:
+def test_a_catalogue_that_is_refused_is_reported(office: MirroredOffice, device: ListDevice) -> None:
     assert device.refresh(office.files(), NOW + 2 * 24 * 3600) == []
     assert "freeze" in device.installer.refused[CATALOGUE].reason
     unbroken(device)
@@ -298,7 +298,7 @@ def test_a_catalogue_that_is_refused_is_reported(office: ListOffice, device: Lis
 
 @pytest.mark.parametrize("failing", range(24))
 def test_a_full_disk_at_any_write_leaves_the_last_good_one(
-    office: ListOffice, device: ListDevice, monkeypatch: pytest.MonkeyPatch, failing: int
+    office: MirroredOffice, device: ListDevice, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     office.publish(ListKind.DENY, denying(STRANGER.id, OTHER.id), 2)
     files, synced, real = office.files(), [0], os.fsync
@@ -321,7 +321,7 @@ def test_a_full_disk_at_any_write_leaves_the_last_good_one(
     assert device.installer.refused == {}
 
 
-def steps_of(office: ListOffice, device: ListDevice) -> Iterable[int]:
+def steps_of(office: MirroredOffice, device: ListDevice) -> Iterable[int]:
     disk = ForgetfulDisk(device.home)
     with pytest.MonkeyPatch.context() as patch:
         disk.attach(patch)
@@ -331,8 +331,8 @@ def steps_of(office: ListOffice, device: ListDevice) -> Iterable[int]:
 
 @pytest.mark.slow
 def test_a_power_cut_at_any_step_leaves_the_old_one_or_the_new(tmp_path: Path) -> None:
-    def made(name: str) -> tuple[ListOffice, ListDevice]:
-        office = ListOffice(tmp_path / f"{name}-office")
+    def made(name: str) -> tuple[MirroredOffice, ListDevice]:
+        office = MirroredOffice(tmp_path / f"{name}-office")
         office.publish(ListKind.TRUST, TRUST, 1)
         office.publish(ListKind.CONFIG, encode_gate_rules(GateRules({})), 1)
         office.publish(ListKind.DENY, denying(STRANGER.id), 1)

@@ -1,0 +1,175 @@
+"""What the gates are told of their deny list between two publications, and when; no clock, no disk.
+
+Each published list has a chain of changes. A change is made at once when somebody was revoked or given back, and an
+empty one from time to time: it carries a new date, and shows a gate that it missed nothing. Each hour the chain is
+folded: one change that begins at the published list, with the number of the last one that it covers, takes the place of
+all up to there.
+
+While a new list is still on its way through the waves, gates that do not have it go on with the one before, and that
+one's chain goes on beside it.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgpack
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from backend_sync.deny_changes import Stamp, cumulative_change, next_change
+from backend_sync.revocation_word import Word
+from backend_sync.wire import ChangeTopic
+from validator.lists.changes_file import MAX_CHANGES, with_changes
+from validator.lists.deny_change import open_change, seal_change
+from validator.lists.deny_list import DenyList
+from validator.lists.manifest import Manifest
+
+MAX_CHAINS: Final = 3
+"""A fleet that is still spread over more lists than these has other troubles; the oldest is told nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When changes are made. Times are seconds.
+
+    Attributes:
+        change_every_s: Between two changes, where nobody is revoked.
+        fold_every_s: Between two foldings.
+        most: Changes in a chain at which it is folded before its time.
+        fresh_s: So long a list with a change is fresh after it.
+    """
+
+    change_every_s: float = 300
+    fold_every_s: float = 3600
+    most: int = MAX_CHANGES // 2
+    fresh_s: int = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs changes.
+
+    Attributes:
+        name: As the gates know it.
+        key: Its key.
+    """
+
+    name: str
+    key: Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The changes of one published deny list.
+
+    Attributes:
+        manifest: What the list says about itself.
+        published: The list.
+        listed: What has come of it.
+        number: Of the last change, 0 for none.
+        changed_s: When that was made, or the list, seconds since 1970 UTC.
+        folded_s: When it was folded, or the list made, seconds since 1970 UTC.
+        cumulative: The change that begins at the published list, signed; None before the first folding.
+        since: The changes after that, signed, in order.
+    """
+
+    manifest: Manifest
+    published: DenyList
+    listed: DenyList
+    number: int
+    changed_s: int
+    folded_s: int
+    cumulative: bytes | None = None
+    since: tuple[bytes, ...] = ()
+
+    @property
+    def sealed(self) -> list[bytes]:
+        """All changes that count, as they are kept and sent."""
+        return [*([] if self.cumulative is None else [self.cumulative]), *self.since]
+
+
+def resume(published: DenyList, manifest: Manifest, sealed: Sequence[bytes], signer: Signer) -> Chain:
+    """Return the chain that was kept beside a list.
+
+    Raises:
+        ListError: It does not hold. No gate would take what followed; a new list begins a new chain.
+    """
+    keys = {signer.name: signer.key.public_key()}
+    found = with_changes(published, manifest, sealed, keys)
+    if found.fault is not None:
+        raise found.fault
+    if found.last is None:
+        return Chain(manifest, published, published, 0, manifest.issued_s, manifest.issued_s)
+    first = open_change(sealed[0], keys)
+    folded = first.number > 1
+    return Chain(
+        manifest,
+        published,
+        found.listed,
+        found.last.number,
+        found.last.issued_s,
+        first.issued_s if folded else manifest.issued_s,
+        sealed[0] if folded else None,
+        tuple(sealed[1:] if folded else sealed),
+    )
+
+
+def advance(
+    chain: Chain, words: Sequence[Word], ended: Collection[bytes], now_s: int, *, rhythm: Rhythm, signer: Signer
+) -> tuple[Chain, bytes] | None:
+    """Make the next change, if one is due.
+
+    Args:
+        chain: The chain so far.
+        words: What was said of cards; what the chain says already is left out.
+        ended: Cards that stay refused, whoever gives them back.
+        now_s: The time, seconds since 1970 UTC.
+        rhythm: When changes are made.
+        signer: Who signs them.
+
+    Returns:
+        The chain with it, and the change, signed; None if none is due.
+
+    Raises:
+        ListError: What has changed since the list was published is more than a change may hold: publish a new list.
+    """
+    due = now_s - chain.changed_s >= rhythm.change_every_s
+    if not words and not due:
+        return None
+    revoked = [each.credential for each in words if each.revoked]
+    restored = [each.credential for each in words if not each.revoked and _is_forgiven(chain, each, ended)]
+    now_s = max(now_s, chain.changed_s)  # a clock that was set back makes no change older than the last
+    stamp = Stamp(chain.manifest.region, chain.manifest.version, chain.number + 1, now_s, now_s + rhythm.fresh_s)
+    change, listed = next_change(chain.listed, revoked, restored, stamp)
+    if listed.state_hash == chain.listed.state_hash and not due:
+        return None
+    sealed = seal_change(change, signer.key, signer.name)
+    chain = replace(chain, listed=listed, number=stamp.number, changed_s=now_s, since=(*chain.since, sealed))
+    if now_s - chain.folded_s >= rhythm.fold_every_s or len(chain.sealed) >= rhythm.most:
+        whole = seal_change(cumulative_change(chain.published, listed, stamp), signer.key, signer.name)
+        chain = replace(chain, folded_s=now_s, cumulative=whole, since=())
+    return chain, sealed
+
+
+def standing(chains: Sequence[Chain]) -> dict[ChangeTopic, bytes]:
+    """Return what stands at the broker for gates that join, or found a gap; empty for nothing.
+
+    Args:
+        chains: That of the newest list, then those of the lists before it.
+    """
+    newest, *others = chains
+    before = [sealed for chain in others for sealed in chain.sealed]
+    return {
+        "cumulative": newest.cumulative or b"",
+        "since": msgpack.packb(list(newest.since)),
+        "before": msgpack.packb(before) if before else b"",
+    }
+
+
+def _is_forgiven(chain: Chain, word: Word, ended: Collection[bytes]) -> bool:
+    """Whether giving a card back makes it good.
+
+    What was on the published list without having been revoked is there for another reason, and stays.
+    """
+    listed = not word.before and chain.published.denied(word.credential)
+    return not listed and word.credential.id not in ended
