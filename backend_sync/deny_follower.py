@@ -121,19 +121,22 @@ class DenyFollower:
         return Step.APPLIED
 
     def catch_up(self, kept: Sequence[bytes]) -> Step:
-        """Take what the publisher left for those who missed something: signed changes, in order, from the publication.
+        """Take what the publisher left for those who missed something.
 
         Args:
-            kept: The cumulative change, if there is one, and those after it.
+            kept: Signed changes, in order: of each list a cumulative one, if there is one, and those after it. Those
+                of another list than this device has are passed over.
         """
         held = self._followed
         if held is None:
             return Step.GAP
         try:
-            laid = with_changes(held.published, held.manifest, kept, self.keys())
+            keys = self.keys()
+            mine = [each for each in kept if open_change(each, keys).version == held.manifest.version]
+            laid = with_changes(held.published, held.manifest, mine, keys)
             if laid.last is not None and laid.last.number > held.number:
-                taken = next(place for place, each in enumerate(kept, 1) if open_change(each, self.keys()) == laid.last)
-                self._keep(held, laid.listed, laid.last, tuple(kept[:taken]))
+                taken = next(place for place, each in enumerate(mine, 1) if open_change(each, keys) == laid.last)
+                self._keep(held, laid.listed, laid.last, tuple(mine[:taken]))
             if laid.fault is not None:
                 raise laid.fault
         except ListError as error:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgpack
 import msgspec
@@ -25,7 +25,7 @@ from backend_sync.deny_follower import DenyFollower, Step
 from backend_sync.list_installer import CATALOGUE, ListInstaller
 from backend_sync.mqtt import LinkLost, Message
 from backend_sync.retained import NotThere, RetainedReader, Subscriptions
-from backend_sync.wire import ListState
+from backend_sync.wire import ChangeTopic, ListState
 from validator.lists.changes_file import MAX_CHANGES
 from validator.lists.directory import version_in_force
 from validator.lists.manifest import ListKind
@@ -37,7 +37,7 @@ _REASON_CHARS: Final = 200
 _WAITING: Final = 1024
 """Changes that came and were not looked at yet; whoever is behind by more catches up instead."""
 
-_Sealed = list[bytes]
+_Sealed = Annotated[list[bytes], msgspec.Meta(max_length=4 * MAX_CHANGES)]
 _T = TypeVar("_T")
 
 
@@ -161,17 +161,18 @@ class ListFollower:
         """Read what was left for those who missed something, if there is a list that it belongs to."""
         if not self.deny.version:
             return
-        cumulative, since = await asyncio.gather(self._kept("cumulative"), self._kept("since"))
+        cumulative, since, before = await asyncio.gather(
+            self._kept("cumulative"), self._kept("since"), self._kept("before")
+        )
         try:
-            after = [] if since is None else msgspec.convert(msgpack.unpackb(since), _Sealed, builtin_types=(bytes,))
+            kept = [*_several(before), *([] if cumulative is None else [cumulative]), *_several(since)]
         except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
-            log.warning("deny.since_unreadable", why=str(error))
+            log.warning("deny.changes_unreadable", why=str(error))
             return
-        kept = ([] if cumulative is None else [cumulative]) + after
         if kept:
-            await self._in(thread, lambda: self.deny.catch_up(kept[:MAX_CHANGES]))
+            await self._in(thread, lambda: self.deny.catch_up(kept))
 
-    async def _kept(self, which: Literal["cumulative", "since"]) -> bytes | None:
+    async def _kept(self, which: ChangeTopic) -> bytes | None:
         assert self._reader is not None
         try:
             return await self._reader.read(wire.list_change(self.installer.home.region, ListKind.DENY, which))
@@ -207,3 +208,7 @@ class ListFollower:
             raise FileNotFoundError(str(error)) from None
         except (LinkLost, CancelledError) as error:
             raise ConnectionError(f"{topic}: the link was lost") from error
+
+
+def _several(payload: bytes | None) -> list[bytes]:
+    return [] if payload is None else msgspec.convert(msgpack.unpackb(payload), _Sealed, builtin_types=(bytes,))
