@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from backend_sync import config as office_file
@@ -45,13 +45,13 @@ class ListOffice:
         home: A folder of its own.
         broker: Where it announces.
         devices: The gates it knows.
-        settings: Lines of its table ``[catalogue]``.
+        made_s: When its root and targets were made, seconds since 1970 UTC.
     """
 
     home: Path
     broker: Broker = field(default_factory=lambda: Broker("127.0.0.1", 1))
     devices: Sequence[str] = ("gate-1",)
-    settings: str = ""
+    made_s: int = NOW
 
     def __post_init__(self) -> None:
         self.keys = self.home / "keys"
@@ -67,7 +67,7 @@ class ListOffice:
             f'name = "office"\nkey = "office.key"\nregion = "{REGION}"\nledger = "sqlite:///ledger.db"\n'
             f'[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\n'
             '[publisher]\nname = "publisher"\nkey = "publisher.key"\nout = "published"\n'
-            f'[catalogue]\nfolder = "catalogue"\nkeys = "keys"\n{self.settings}\n[devices]\n{devices}\n'
+            f'[catalogue]\nfolder = "catalogue"\nkeys = "keys"\n[devices]\n{devices}\n'
         )
         Ledger.open(self.ledger, create=True).close()
         self.documents = self.home / "ceremony"
@@ -78,11 +78,11 @@ class ListOffice:
             SNAPSHOT: [public(SNAPSHOT)],
             TIMESTAMP: [public(TIMESTAMP)],
         }
-        root = ceremony.first_root(held, NOW)
+        root = ceremony.first_root(held, self.made_s)
         for name in HOLDERS[:2]:
             root = ceremony.sign(root, key(name))
         regional = {REGION: {kind: public(delegated_role(REGION, kind)) for kind in KINDS}}
-        targets = ceremony.sign(ceremony.first_targets(regional, NOW), key(TARGETS), root)
+        targets = ceremony.sign(ceremony.first_targets(regional, self.made_s), key(TARGETS), root)
         (self.documents / "1.root.json").write_bytes(root)
         (self.documents / "1.targets.json").write_bytes(targets)
 
@@ -184,7 +184,7 @@ class Listener:
         found = await self.read(wire.list_change(REGION, "deny", which))
         if found is None:
             return []
-        return [found] if which == "cumulative" else list(msgpack.unpackb(found))
+        return [found] if which == "cumulative" else sealed_in(found)
 
     async def joined(self, published: Published) -> DenyList:
         """The list as a gate has it that joins now."""
@@ -193,6 +193,11 @@ class Listener:
     async def report(self, device: str, state: ListState, kind: str = "deny") -> None:
         reported = Reported(device=device, epoch=1, head=0, queue=0, lists={kind: state})
         await self.link.publish(wire.reported(device), wire.encode(reported), retain=True)
+
+
+def sealed_in(payload: bytes) -> list[bytes]:
+    """The changes of an array of them."""
+    return msgspec.msgpack.decode(payload, type=list[bytes])
 
 
 def changed(published: Published, sealed: Sequence[bytes]) -> DenyList:

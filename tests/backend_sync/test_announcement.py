@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from backend_sync.announcement import Chain, Rhythm, Signer, advance, resume, standing
 from backend_sync.revocation_word import Word
 from tests.backend_sync.catalogue_office import DAY, NOW, key
+from tests.backend_sync.list_office import sealed_in
 from validator.card_index import TOKENS
 from validator.lists.changes_file import MAX_CHANGES, with_changes
 from validator.lists.dense_deny import dense_deny
@@ -78,7 +79,7 @@ def test_whoever_hears_or_joins_refuses_the_same(
         assert {each for each in CARDS if chain.listed.denied(each)} == refused
         assert len(chain.sealed) <= max(rhythm.most, 1)
     left = standing([chain])
-    joined = [*([left["cumulative"]] if left["cumulative"] else []), *msgpack.unpackb(left["since"])]
+    joined = [*([left["cumulative"]] if left["cumulative"] else []), *sealed_in(left["since"])]
     assert as_a_gate(joined).state_hash == chain.listed.state_hash
     if heard:
         assert as_a_gate(heard).state_hash == chain.listed.state_hash

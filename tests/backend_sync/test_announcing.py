@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,10 @@ async def become(true: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> 
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110 - what is waited for is at the broker
             await asyncio.sleep(0.02)
+
+
+def has_heard(listener: Listener, count: int) -> bool:
+    return len(listener.heard) >= count
 
 
 async def stands(listener: Listener, office: ListOffice) -> bool:
@@ -86,7 +91,7 @@ async def test_who_is_revoked_is_told_and_who_joins_finds_the_whole(office: List
     async with running(announcing.run(office.options())), listening(office.broker) as listener:
         for number in range(2, 7):
             office.revoke(card(number))
-            await until(lambda wanted=number - 1: len(listener.heard) >= wanted)
+            await until(partial(has_heard, listener, number - 1))
         office.restore(card(3))
         await until(lambda: len(listener.heard) == 6)
         heard = changed(published, listener.heard)
@@ -102,7 +107,7 @@ async def test_a_cumulative_change_takes_the_place_of_all_before_it(office: List
     async with running(announcing.run(office.options(rhythm=rhythm))), listening(office.broker) as listener:
         for number in range(2, 7):
             office.revoke(card(number))
-            await until(lambda wanted=number - 1: len(listener.heard) >= wanted)
+            await until(partial(has_heard, listener, number - 1))
         whole = changed(published, listener.heard)
 
         async def folded() -> bool:
@@ -215,9 +220,10 @@ async def test_a_list_that_gates_take_goes_to_everybody(office: ListOffice) -> N
 
 
 async def test_a_change_that_was_kept_and_not_sent_comes_after_a_kill(
-    office: ListOffice, carrier: MosquittoCarrier
+    tmp_path: Path, carrier: MosquittoCarrier
 ) -> None:
-    now_s = int(time.time())
+    now_s = int(time.time())  # the process that is killed reads the clock
+    office = ListOffice(tmp_path / "office", carrier.address, made_s=now_s).adopt()
     published = office.publish_deny([LISTED], now_s=now_s)
     first = await started(office)
     try:

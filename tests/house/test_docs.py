@@ -71,6 +71,12 @@ def test_the_glossary_has_every_number_and_no_other(heading: str, kind: type[Rea
 def test_the_glossary_has_every_topic() -> None:
     topics = [wire.tap_up("D"), wire.ack("D"), wire.presence("D"), wire.reported("D")]
     used = {topic.replace("/D/", "/<device>/") for topic in topics}
+    listed = [wire.list_metadata("R", "N"), wire.list_object("R", b"").rstrip("/") + "/<digest>"]
+    listed += [wire.list_change("R", "K", which) for which in get_args(wire.ChangeTopic)]
+    names = {"/R/": "/<region>/", "/N": "/<name>", "/K/": "/<kind>/"}
+    for name, words in names.items():
+        listed = [topic.replace(name, words) for topic in listed]
+    used |= set(listed)
     said = {row[0].strip("`"): row for row in rows(GLOSSARY) if row[0].startswith(f"`{wire.ROOT}")}
     assert used <= said.keys()
     assert all("reserved" in " ".join(said[topic]) for topic in said.keys() - used)

@@ -15,7 +15,9 @@ from validator.operator_keys import FOLDER_PREFIX
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "systemd"
-UNITS = ["validator.service", "uplink.service"]
+UNITS = ["validator.service", "uplink.service", "announce.service"]
+PLACES = ["pilet", "pilet-office"]
+"""What is installed on a gate, and on the back office's machine."""
 MOST_EXPOSED = "20"  # in tenths: 2.0
 PREFIX = "/usr/lib/pilet/bin/"
 PR_GET_MDWE = 66
@@ -69,6 +71,14 @@ def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_the_announcer_has_no_device_and_nothing_of_a_gate() -> None:
+    unit = Unit(SYSTEMD / "announce.service")
+    assert (unit.one("PrivateDevices"), unit.one("DevicePolicy")) == ("yes", "closed")
+    assert (unit.one("Type"), unit.one("NotifyAccess")) == ("notify", "main")
+    assert unit.one("User") == unit.one("Group") == "pilet-office"
+    assert "gate.toml" not in (SYSTEMD / "announce.service").read_text()
+
+
 def test_the_validator_has_no_network_and_the_uplink_no_device() -> None:
     validator, uplink = Unit(SYSTEMD / "validator.service"), Unit(SYSTEMD / "uplink.service")
     assert validator.one("PrivateNetwork") == "yes"
@@ -84,7 +94,7 @@ def test_the_validator_has_no_network_and_the_uplink_no_device() -> None:
 
 
 def test_units_users_and_folders_agree() -> None:
-    sysusers = (SYSTEMD / "pilet.sysusers").read_text()
+    sysusers = "".join((SYSTEMD / f"{name}.sysusers").read_text() for name in PLACES)
     made = {
         path: (mode, user, group)
         for path, mode, user, group in re.findall(r"^d (\S+)\s+(\S+)\s+(\S+)\s+(\S+)$", _tmpfiles(), re.MULTILINE)
@@ -130,10 +140,11 @@ def test_users_and_folders_can_be_made_and_made_again(tmp_path: Path) -> None:
         missing("only root may give files to other users")
     (tmp_path / "etc").mkdir()
     for _ in range(2):
-        done = run(sysusers, f"--root={tmp_path}", str(SYSTEMD / "pilet.sysusers"))
-        assert done.returncode == 0, done.stdout
-        done = run(tmpfiles, "--create", f"--root={tmp_path}", str(SYSTEMD / "pilet.tmpfiles"))
-        assert (done.returncode, done.stdout) == (0, "")
+        for name in PLACES:
+            done = run(sysusers, f"--root={tmp_path}", str(SYSTEMD / f"{name}.sysusers"))
+            assert done.returncode == 0, done.stdout
+            done = run(tmpfiles, "--create", f"--root={tmp_path}", str(SYSTEMD / f"{name}.tmpfiles"))
+            assert (done.returncode, done.stdout) == (0, "")
     ids = dict(re.findall(r"^(\S+?):x:(\d+):", (tmp_path / "etc/passwd").read_text(), re.MULTILINE))
     state = (tmp_path / "var/lib/pilet").stat()
     assert (oct(state.st_mode & 0o7777), state.st_uid) == ("0o2750", int(ids["pilet-validator"]))
@@ -148,7 +159,7 @@ def test_every_line_of_the_units_is_explained() -> None:
 
 
 def _tmpfiles() -> str:
-    return (SYSTEMD / "pilet.tmpfiles").read_text()
+    return "".join((SYSTEMD / f"{name}.tmpfiles").read_text() for name in PLACES)
 
 
 def _python(code: str, *, before: str = "") -> subprocess.CompletedProcess[str]:
