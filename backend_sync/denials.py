@@ -84,6 +84,7 @@ class Denials:
         self._region = catalogue.region
         self._signer = Signer(*catalogue.signer(ListKind.DENY))
         self._rows: dict[int, _Rows] = {}
+        self._unreadable: set[int] = set()
         self._ledger: Ledger | None = None
 
     def look(self, now_s: int) -> Made:
@@ -137,15 +138,22 @@ class Denials:
         wanted = [listed.version, *(before if listed.percent < WHOLE else [])][:MAX_CHAINS]
         if wanted == list(held):
             return False
-        chains = [held[version] if version in held else self._load(version) for version in wanted[:1]]
-        for version in wanted[1:]:
+        chains, wrong = list[Chain](), list[ListError]()
+        for version in wanted:
             try:
                 chains.append(held[version] if version in held else self._load(version))
-            except ListError:
-                _LOG.warning("an earlier list is not there any more; gates that have it hear nothing", version=version)
+            except ListError as error:
+                wrong.append(error)
+                if version not in self._unreadable:
+                    self._unreadable.add(version)
+                    _LOG.error(
+                        "a list cannot be read here; gates that have it hear nothing", version=version, why=error.why
+                    )
+        if not chains:
+            raise wrong[0]
         self._keep_announced(wanted)
-        self.chains = tuple(chains)
-        return True
+        others, self.chains = tuple(chains) != self.chains, tuple(chains)
+        return others
 
     def _load(self, version: int) -> Chain:
         keys = {self._signer.name: self._signer.key.public_key()}
