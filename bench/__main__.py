@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import families, issuing, lists, national, start, tap, tickets
+from bench import families, fleet, issuing, lists, national, start, tap, tickets
 from bench.figures import Report
 
 BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
     "national": national.run,
     "issuing": issuing.run,
     "start": start.run,
+    "fleet": fleet.run,
 }
 
 CARDS = 100_000_000
