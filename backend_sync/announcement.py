@@ -37,12 +37,17 @@ class Rhythm:
         fold_every_s: Between two foldings.
         most: Changes in a chain at which it is folded before its time.
         fresh_s: So long a list with a change is fresh after it.
+        burst: Changes that may be made at once, one after the other. A signed change of one card is 0.3 kB, most of it
+            the same for a thousand cards: where many are revoked all day, they are gathered.
+        refill_s: For each of these seconds one more may be made at once, up to `burst`.
     """
 
     change_every_s: float = 300
     fold_every_s: float = 3600
     most: int = MAX_CHANGES // 2
     fresh_s: int = 24 * 3600
+    burst: int = 100
+    refill_s: float = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Chain:
         folded_s: When it was folded, or the list made, seconds since 1970 UTC.
         cumulative: The change that begins at the published list, signed; None before the first folding.
         since: The changes after that, signed, in order.
+        spent: How much of the burst was used when the last change was made.
     """
 
     manifest: Manifest
@@ -81,6 +87,7 @@ class Chain:
     folded_s: int
     cumulative: bytes | None = None
     since: tuple[bytes, ...] = ()
+    spent: float = 0.0
 
     @property
     def sealed(self) -> list[bytes]:
@@ -114,6 +121,11 @@ def resume(published: DenyList, manifest: Manifest, sealed: Sequence[bytes], sig
     )
 
 
+def may_speak(chain: Chain, now_s: int, rhythm: Rhythm) -> bool:
+    """Whether a change may be made now; if not, what there is to say is gathered."""
+    return _is_due(chain, now_s, rhythm) or _spent(chain, now_s, rhythm) + 1 <= rhythm.burst
+
+
 def advance(
     chain: Chain, words: Sequence[Word], ended: Collection[bytes], now_s: int, *, rhythm: Rhythm, signer: Signer
 ) -> tuple[Chain, bytes] | None:
@@ -133,7 +145,7 @@ def advance(
     Raises:
         ListError: What has changed since the list was published is more than a change may hold: publish a new list.
     """
-    due = now_s - chain.changed_s >= rhythm.change_every_s
+    due = _is_due(chain, now_s, rhythm)
     if not words and not due:
         return None
     revoked = [each.credential for each in words if each.revoked]
@@ -144,7 +156,10 @@ def advance(
     if listed.state_hash == chain.listed.state_hash and not due:
         return None
     sealed = seal_change(change, signer.key, signer.name)
-    chain = replace(chain, listed=listed, number=stamp.number, changed_s=now_s, since=(*chain.since, sealed))
+    spent = min(_spent(chain, now_s, rhythm) + 1, rhythm.burst)
+    chain = replace(
+        chain, listed=listed, number=stamp.number, changed_s=now_s, since=(*chain.since, sealed), spent=spent
+    )
     if now_s - chain.folded_s >= rhythm.fold_every_s or len(chain.sealed) >= rhythm.most:
         whole = seal_change(cumulative_change(chain.published, listed, stamp), signer.key, signer.name)
         chain = replace(chain, folded_s=now_s, cumulative=whole, since=())
@@ -164,6 +179,14 @@ def standing(chains: Sequence[Chain]) -> dict[ChangeTopic, bytes]:
         "since": msgpack.packb(list(newest.since)),
         "before": msgpack.packb(before) if before else b"",
     }
+
+
+def _is_due(chain: Chain, now_s: int, rhythm: Rhythm) -> bool:
+    return now_s - chain.changed_s >= rhythm.change_every_s
+
+
+def _spent(chain: Chain, now_s: int, rhythm: Rhythm) -> float:
+    return max(0.0, chain.spent - max(0, now_s - chain.changed_s) / rhythm.refill_s)
 
 
 def _is_forgiven(chain: Chain, word: Word, ended: Collection[bytes]) -> bool:

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from backend_sync import revocations
-from backend_sync.announcement import MAX_CHAINS, Chain, Rhythm, Signer, advance, resume
+from backend_sync.announcement import MAX_CHAINS, Chain, Rhythm, Signer, advance, may_speak, resume
 from backend_sync.cataloguing import InForce, ListCatalogue
 from backend_sync.ledger import Ledger
 from backend_sync.publisher import ROW
@@ -102,13 +102,14 @@ class Denials:
         other_lists = self._follow()
         if not self.chains:
             return Made([], 0, other_lists)
+        speaking = [chain for chain in self.chains if may_speak(chain, now_s, self._rhythm)]
         with self._opened().reading() as connection:
             last = revocations.last_row(connection)
-            words = {chain.manifest.version: self._words(connection, chain, last) for chain in self.chains}
+            words = {chain.manifest.version: self._words(connection, chain, last) for chain in speaking}
             given_back = any(not each.revoked for said in words.values() for each in said)
             ended = revocations.ended_credential_ids(connection) if given_back else set()
         made = list[bytes]()
-        for chain in self.chains:
+        for chain in speaking:
             version = chain.manifest.version
             step = advance(chain, words[version], ended, now_s, rhythm=self._rhythm, signer=self._signer)
             if step is not None:
@@ -117,7 +118,7 @@ class Denials:
                 self.chains = tuple(changed if each is chain else each for each in self.chains)
                 made.append(sealed)
             self._rows[version] = _Rows(self._rows[version].listed, last)
-        return Made(made, max(map(len, words.values())), other_lists)
+        return Made(made, max(map(len, words.values()), default=0), other_lists)
 
     def last_changes(self) -> list[bytes]:
         """Return the last change of each list: whoever missed only that takes it, whoever missed more finds a gap."""

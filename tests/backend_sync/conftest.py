@@ -1,4 +1,4 @@
-"""A running depot, on Mosquitto or on both brokers."""
+"""A running depot, on Mosquitto or on both brokers, and an office whose lists travel by the catalogue."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from tests.backend_sync.brokers import Carrier, EmbeddedCarrier, MosquittoCarrier
 from tests.backend_sync.depot import Depot
+from tests.backend_sync.list_office import ListOffice
 
 
 @pytest.fixture(params=[MosquittoCarrier, EmbeddedCarrier], ids=["mosquitto", "amqtt"])
@@ -23,3 +24,16 @@ async def mosquitto(tmp_path: Path) -> AsyncIterator[Depot]:
     await carrier.start()
     yield Depot(tmp_path, carrier)
     await carrier.kill()
+
+
+@pytest.fixture
+async def carrier(tmp_path: Path) -> AsyncIterator[MosquittoCarrier]:
+    carrier = MosquittoCarrier(tmp_path)
+    await carrier.start()
+    yield carrier
+    await carrier.kill()
+
+
+@pytest.fixture
+def announced(tmp_path: Path, carrier: MosquittoCarrier) -> ListOffice:
+    return ListOffice(tmp_path / "office", carrier.address).adopt()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,3 +219,25 @@ async def listening(broker: Broker, name: str = "gate-1") -> AsyncIterator[Liste
         yield listener
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
+
+
+async def become(true: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await true():  # noqa: ASYNC110 - what is waited for is at the broker
+            await asyncio.sleep(0.02)
+
+
+def has_heard(listener: Listener, count: int) -> bool:
+    return len(listener.heard) >= count
+
+
+async def stands(listener: Listener, office: ListOffice) -> bool:
+    """Whether all of the catalogue is at the broker as it is in its folder."""
+    files, timestamp = office.files(), wire.list_metadata(REGION, "timestamp.json")
+    if await listener.read(timestamp) != files[timestamp]:
+        return False
+    found = await asyncio.gather(*(listener.read(topic) for topic in files))
+    if files != office.files():
+        return False
+    assert found == list(files.values()), "the timestamp comes after all that it names"
+    return True

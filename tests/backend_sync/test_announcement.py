@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend_sync.announcement import Chain, Rhythm, Signer, advance, resume, standing
+from backend_sync import wire
+from backend_sync.announcement import Chain, Rhythm, Signer, advance, may_speak, resume, standing
 from backend_sync.revocation_word import Word
 from tests.backend_sync.catalogue_office import DAY, NOW, key
 from tests.backend_sync.list_office import sealed_in
@@ -97,6 +99,43 @@ def test_said_again_nothing_is_told_twice(steps: list[tuple[dict[Credential, boo
         chain = chain if made is None else made[0]
     words = [Word(each, revoked, before=each in LISTED) for each, revoked in said.items()]
     assert advance(chain, words, (), NOW, rhythm=rhythm, signer=SIGNER) is None
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=150), st.integers(1, 10), st.integers(1, 300))
+def test_a_stream_of_revocations_is_gathered(pauses: list[int], burst: int, refill_s: int) -> None:
+    """At no time are more changes made than the burst and what is refilled meanwhile; and nobody waits for ever."""
+    rhythm = Rhythm(change_every_s=10**9, fold_every_s=10**9, burst=burst, refill_s=refill_s)
+    chain, now_s, made = begun(), NOW, list[int]()
+    for number, pause in enumerate(pauses):
+        now_s += pause
+        if not may_speak(chain, now_s, rhythm):
+            assert may_speak(chain, now_s + refill_s, rhythm)
+            continue
+        word = Word(Credential(number.to_bytes(16)), revoked=True, before=False)
+        step = advance(chain, [word], (), now_s, rhythm=rhythm, signer=SIGNER)
+        assert step is not None
+        chain = step[0]
+        made.append(now_s)
+    for first in range(len(made)):
+        for last in range(first, len(made)):
+            assert last - first + 1 <= burst + (made[last] - made[first]) / refill_s + 1e-6
+
+
+@pytest.mark.slow
+def test_a_day_of_twenty_thousand_revocations_is_half_a_megabyte() -> None:
+    """One each 4.32 s, found at the next look; what is heard on ``next``, with its topic and MQTT's own octets."""
+    rhythm, chain, waiting, heard = Rhythm(), begun(), list[Word](), 0
+    around = len(wire.list_change("north", "deny", "next")) + 8
+    for number in range(20_000):
+        now_s = NOW + number * 86_400 // 20_000
+        waiting.append(Word(Credential(sha256(number.to_bytes(4)).digest()[:16]), revoked=True, before=False))
+        if may_speak(chain, now_s, rhythm):
+            step = advance(chain, waiting, (), now_s, rhythm=rhythm, signer=SIGNER)
+            assert step is not None
+            chain, waiting = step[0], []
+            heard += len(step[1]) + around
+    assert heard < 500_000
 
 
 def test_what_was_refused_for_another_reason_stays_refused() -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,14 +169,6 @@ def test_a_role_whose_key_is_not_here(desk: Desk, office: ListOffice) -> None:
     (office.home / "denied.txt").write_text("")
     told = desk.run("publish", "deny", office.home / "denied.txt", "--empty", code=os.EX_NOINPUT)
     assert "north.deny.key: is not among the catalogue's keys" in told
-
-
-@pytest.fixture
-async def carrier(tmp_path: Path) -> AsyncIterator[MosquittoCarrier]:
-    carrier = MosquittoCarrier(tmp_path)
-    await carrier.start()
-    yield carrier
-    await carrier.kill()
 
 
 async def test_status_shows_who_has_a_list_and_who_refused_it(

@@ -141,7 +141,7 @@ def test_a_deny_list_where_nothing_was_recorded_says_so(depot: Depot, run: Run) 
     (depot.folder / "stolen.txt").write_text(bytes(16).hex())
     told = run(*deny(depot, "--json"), app=backend_sync.__main__.app)
     assert (told.json["entries"], told.json["ended_added"]) == (1, 0)
-    assert "no cards that ended are added" in told.err
+    assert "no cards that ended or were revoked are added" in told.err
     assert not list(depot.folder.glob("ledger.db*"))
 
 
