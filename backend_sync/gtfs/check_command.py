@@ -27,9 +27,7 @@ EXITS: Final[dict[type[Exception], int]] = {
 }
 """For the composition root: how the failures of these rooms end the process."""
 
-DayOption = Annotated[
-    dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day of the tariff; left out, as the feed says.")
-]
+_DAY: Final = ["%Y-%m-%d"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,8 +41,12 @@ def gtfs_check(
     journey: Annotated[
         Path | None, typer.Option("--journey", metavar="FILE", help="Journeys to explain, a CSV table of legs.")
     ] = None,
-    first: Annotated[DayOption, typer.Option("--from")] = None,
-    until: Annotated[DayOption, typer.Option("--until")] = None,
+    first: Annotated[
+        dt.datetime | None, typer.Option("--from", formats=_DAY, help="First day of the tariff, if not the feed's.")
+    ] = None,
+    until: Annotated[
+        dt.datetime | None, typer.Option("--until", formats=_DAY, help="Last day of the tariff, if not the feed's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List every problem of feeds; without any, compile them, and explain the price of journeys rule by rule."""
