@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backend_sync.gtfs.compiling import Days, compile_feed
@@ -139,9 +139,7 @@ def test_a_best_price_is_that_of_the_best_selection_of_passes(items: list[Item],
         for cap in those
         for each in {item.day if cap.period is Period.DAY else week(item.day) for item in items}
     ]
-    if len(passes) > 10:
-        passes = passes[:0]
-        those = []
+    assume(len(passes) <= 10)
 
     def costs(chosen: tuple[tuple[Cap, int], ...]) -> int:
         uncovered = [
