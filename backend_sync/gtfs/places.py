@@ -80,7 +80,7 @@ def _areas(files: FeedFiles) -> tuple[dict[str, int], dict[str, list[tuple[Row, 
     for row in files.table("stop_areas.txt", ("area_id", "stop_id")).rows:
         row.required("area_id")
         area, stop = row.known("area_id", areas, AREAS), row.required("stop_id")
-        if once(row, (area, stop), seen, "area_id and stop_id") and area is not None:
+        if once(row, (row.text("area_id"), stop), seen, "area_id and stop_id") and area is not None:
             of_stops[stop].append((row, area))
     return areas, of_stops
 

@@ -22,6 +22,13 @@ JOIN_RULES: Final = "fare_leg_join_rules.txt"
 TRANSFER_RULES: Final = "fare_transfer_rules.txt"
 CAPS: Final = "pilet_caps.txt"
 _MOST: Final = 2**31
+_LEG_KEY: Final = (
+    "network_id", "from_area_id", "to_area_id", "from_timeframe_group_id", "to_timeframe_group_id", "fare_product_id",
+)  # fmt: skip
+_JOIN_KEY: Final = ("from_network_id", "to_network_id", "from_stop_id", "to_stop_id")
+_TRANSFER_KEY: Final = (
+    "from_leg_group_id", "to_leg_group_id", "fare_product_id", "transfer_count", "duration_limit",
+)  # fmt: skip
 _PERIODS: Final = {"day": Period.DAY, "week": Period.WEEK}
 
 
@@ -59,14 +66,15 @@ def read_leg_rules(files: FeedFiles, places: Places, offer: Offer, frames: dict[
         row.required("fare_product_id")
         product = row.known("fare_product_id", offer.products, PRODUCTS)
         priority = row.integer("rule_priority", 0, _MOST)
-        key = (network, from_area, to_area, from_frames, to_frames, product)
-        once(row, key, seen, "network, areas, timeframes and product")
+        once(row, tuple(map(row.text, _LEG_KEY)), seen, "network, areas, timeframes and product")
         if product in negative:
             meaning = f"its product costs less than nothing (line {negative[product]} of {PRODUCTS})"
             row.wrong("fare_product_id", meaning, "a discount belongs to a transfer rule")
         elif product is not None:
             group = groups.get(row.text("leg_group_id"))
-            rules.append(LegRule(group, *key[:5], product, priority or 0, row.line))
+            rules.append(
+                LegRule(group, network, from_area, to_area, from_frames, to_frames, product, priority or 0, row.line)
+            )
     return LegRules(tuple(rules), groups, "rule_priority" in table.columns)
 
 
@@ -85,7 +93,7 @@ def read_join_rules(files: FeedFiles, places: Places) -> tuple[JoinRule, ...]:
         if bool(row.text("from_stop_id")) != bool(row.text("to_stop_id")):
             row.wrong("to_stop_id", "one of from_stop_id and to_stop_id is empty", "give both, or none")
         elif network is not None:
-            once(row, (network, from_stop, to_stop), seen, "networks and stops")
+            once(row, tuple(map(row.text, _JOIN_KEY)), seen, "networks and stops")
             rules.append(JoinRule(network, from_stop, to_stop, row.line))
     return tuple(rules)
 
@@ -107,7 +115,7 @@ def read_transfer_rules(files: FeedFiles, legs: LegRules, offer: Offer) -> tuple
         kind, product = row.integer("fare_transfer_type", 0, 2), row.known("fare_product_id", offer.products, PRODUCTS)
         if not row.required("fare_transfer_type") or kind is None:
             continue
-        once(row, (before, after, product, count, limit), seen, "groups, product, count and limit")
+        once(row, tuple(map(row.text, _TRANSFER_KEY)), seen, "groups, product, count and limit")
         at = None if clock is None else Clock(clock)
         rules.append(TransferRule(before, after, count, limit, at, TransferType(kind), product, row.line))
     return tuple(rules)
