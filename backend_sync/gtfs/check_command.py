@@ -22,7 +22,6 @@ from validator.fares.tariff_rows import Feed
 
 EXITS: Final[dict[type[Exception], int]] = {
     FeedMissing: os.EX_NOINPUT,
-    FeedRefused: os.EX_DATAERR,
     TariffError: os.EX_DATAERR,
 }
 """For the composition root: how the failures of these rooms end the process."""
@@ -57,15 +56,17 @@ def gtfs_check(
             compiled.append(compile_feed(path, path.stem, days))
         except FeedRefused as refused:
             problems += [(path, each) for each in refused.problems]
-    if problems:
-        _tell_problems(problems, console, as_json=as_json)
-        raise typer.Exit(os.EX_DATAERR)
+    _stop_for(problems, console, as_json=as_json)
     tariff = encode_tariff(compiled)
     for feed in compiled:
         _tell_feed(feed, len(tariff), console, as_json=as_json)
     if journey is not None:
-        tariffs = Tariffs.parse(tariff)
-        for name, legs in read_journeys(journey, tariffs).items():
+        tariffs, journeys = Tariffs.parse(tariff), dict[str, list[Leg]]()
+        try:
+            journeys = read_journeys(journey, tariffs)
+        except FeedRefused as refused:
+            _stop_for([(journey, each) for each in refused.problems], console, as_json=as_json)
+        for name, legs in journeys.items():
             _tell_journey(name, legs, price(tariffs, legs), console, as_json=as_json)
 
 
@@ -93,7 +94,9 @@ def _steps(steps: Sequence[Step]) -> list[dict[str, str]]:
     return [{"rule": step.rule.value, "what": step.what, "source": step.source} for step in steps]
 
 
-def _tell_problems(problems: Sequence[tuple[Path, Problem]], console: Console, *, as_json: bool) -> None:
+def _stop_for(problems: Sequence[tuple[Path, Problem]], console: Console, *, as_json: bool) -> None:
+    if not problems:
+        return
     for path, each in problems:
         if as_json:
             facts = {"file": each.file, "line": each.line, "field": each.field}
@@ -101,7 +104,8 @@ def _tell_problems(problems: Sequence[tuple[Path, Problem]], console: Console, *
         else:
             console.print(f"{path}: {each}", soft_wrap=True, markup=False)
     if not as_json:
-        console.print(f"{len(problems)} problems; nothing is compiled", soft_wrap=True)
+        console.print(f"{len(problems)} problems; nothing is compiled or priced", soft_wrap=True)
+    raise typer.Exit(os.EX_DATAERR)
 
 
 def _tell_feed(feed: Feed, size: int, console: Console, *, as_json: bool) -> None:

@@ -73,7 +73,7 @@ WRONG: list[Wrong] = [
         "a,a,,,discount",
         2,
         "fare_product_id",
-        "costs less than nothing (line 18 of",
+        "costs less than nothing (line 17 of",
     ),
     (
         "fare_leg_rules.txt",

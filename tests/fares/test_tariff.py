@@ -14,7 +14,18 @@ from validator.fares import tariff as tariff_room
 from validator.fares.errors import TariffError
 from validator.fares.tariff import Tariffs, encode_tariff
 from validator.fares.tariff_rows import (
-    MAX_CAPS, Cap, Feed, Frame, JoinRule, LegRule, Period, Price, Stop, TransferRule, TransferType, Zone,
+    MAX_CAPS,
+    Cap,
+    Feed,
+    Frame,
+    JoinRule,
+    LegRule,
+    Period,
+    Price,
+    Stop,
+    TransferRule,
+    TransferType,
+    Zone,
 )  # fmt: skip
 
 HERE = Path(__file__).parent
