@@ -19,6 +19,7 @@ MAX_DAYS: Final = 3660
 
 _DATE: Final = re.compile(r"[0-9]{8}", re.ASCII)
 _TIME: Final = re.compile(r"([0-9]{1,2}):([0-5][0-9]):([0-5][0-9])", re.ASCII)
+_LAST_YEAR: Final = 2200
 _ADDED: Final = 1
 _REMOVED: Final = 2
 
@@ -100,7 +101,7 @@ def span_of(files: FeedFiles, services: Iterable[set[dt.date]], first: dt.date |
         first, last = first or date_of(row, "feed_start_date"), last or date_of(row, "feed_end_date")
     every = set[dt.date]().union(*services) or {EPOCH}
     span = Span(first or min(every), last or max(every))
-    if span.first == EPOCH or not 0 <= (span.last - span.first).days <= MAX_DAYS:
+    if span.first <= EPOCH or span.last.year > _LAST_YEAR or not 0 <= (span.last - span.first).days <= MAX_DAYS:
         meaning = f"{span.first} to {span.last} are not the days of a tariff"
         files.problems.add(info.file, 0, "feed_start_date", meaning, "say which days it is for (--from, --until)")
         return Span(EPOCH, EPOCH)

@@ -17,6 +17,7 @@ from typing import IO, Final
 from backend_sync.gtfs.problems import FeedMissing, Problems
 
 MAX_FILE_BYTES: Final = 256 * 2**20
+MAX_ID: Final = 256
 _SPACES: Final = " \t\r\n\u00a0"
 
 
@@ -158,6 +159,12 @@ class FeedFiles:
                     many = f"has {len(values)} values for {len(columns)} columns"
                     self.problems.add(file, line, "", many, "quote values with commas")
                 else:
+                    long = next(
+                        (c for c, v in zip(columns, values, strict=False) if c.endswith("_id") and len(v) > MAX_ID), ""
+                    )
+                    if long:
+                        many = f"has more than {MAX_ID} characters"
+                        self.problems.add(file, line, long, many, "shorten the id")
                     rows.append(Row(file, line, dict(zip(columns, values, strict=False)), self.problems))
         except csv.Error as error:
             self.problems.add(file, reader.line_num, "", f"is not CSV: {error}", "close its quotes")

@@ -41,7 +41,7 @@ def read_offer(files: FeedFiles) -> Offer:
     for row in riders.rows:
         row.required("rider_category_name")
         if row.integer("is_default_fare_category", 0, 1):
-            defaults.append(rider_ids[row.text("rider_category_id")])
+            defaults.append(rider_ids.get(row.text("rider_category_id")))
     for row in media.rows:
         if row.required("fare_media_type"):
             row.integer("fare_media_type", 0, _MOST_MEDIA)
