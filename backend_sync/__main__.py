@@ -29,6 +29,7 @@ from backend_sync.catalogue.floors import FloorsError, FloorsFile
 from backend_sync.cataloguing import needed_catalogue
 from backend_sync.demo.errors import DemoError
 from backend_sync.deny_follower import DenyFollower
+from backend_sync.gtfs import check_command
 from backend_sync.ingest import IngestOptions
 from backend_sync.ledger import Ledger, LedgerError, LedgerMissing, LedgerUnavailable, SaleConflict
 from backend_sync.list_follower import ListFollower
@@ -63,6 +64,9 @@ app.add_typer(publish, name="publish")
 linking.add_to(enrolling.app)
 revoking.add_to(enrolling.app)
 app.add_typer(enrolling.app, name="enrol")
+export = typer.Typer(help="Read and write what other systems speak.", no_args_is_help=True)
+check_command.add_to(export)
+app.add_typer(export, name="export")
 
 GateOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
 DEFAULT_GATE = Path("/etc/pilet/gate.toml")
@@ -72,6 +76,7 @@ WORK_DEADLINE_S = 30.0
 EXITS: dict[type[Exception], int] = {
     **linking.EXITS,
     **enrolling.EXITS,
+    **check_command.EXITS,
     ConfigError: os.EX_CONFIG,
     EstonianIssuersError: os.EX_UNAVAILABLE,
     WireError: os.EX_CONFIG,
