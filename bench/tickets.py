@@ -19,13 +19,12 @@ from typing import Any, Final
 from rich.progress import Progress
 
 from bench.figures import Figure, Report, p50, p99, scratch
-from validator.lists.status_array import CardStatus, StatusArray, write_status_file
+from validator.lists.status_array import StatusFile, write_status_file
 from validator.lists.status_delta import StatusDelta, StatusOverlay, encode_status_delta, parse_status_delta
 from validator.lists.ticket_delta import Snapshot, encode_ticket_delta, parse_ticket_delta
-from validator.lists.ticket_list import TicketList, write_ticket_file
 from validator.lists.ticket_overlay import TicketOverlay, parse_overlay
 from validator.lists.ticket_store import TicketStore, write_ticket_store
-from validator.model import CREDENTIAL_ID_BYTES, NEVER, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES, NEVER, CardStatus, Product, ProductKind
 
 RECORDS: Final = 10_000_000
 CARDS_PER_RECORD: Final = 10
@@ -253,9 +252,9 @@ def _status(folder: Path, records: int) -> Measured:
     path, cards = folder / "status", CARDS_PER_RECORD * records
     chosen = random.Random(records)
     started = time.perf_counter()
-    write_status_file(path, _ISSUER, cards, _random_octets(chosen, -(-cards // 4), cards % 4))
+    write_status_file(path, [(_ISSUER, cards, _random_octets(chosen, -(-cards // 4), cards % 4))])
     seconds, before = time.perf_counter() - started, _memory_mb("VmRSS")
-    begin = StatusOverlay(StatusArray(path))
+    begin = StatusOverlay(StatusFile(path).arrays[_ISSUER])
     held = _memory_mb("VmRSS") - before
     day = _status_delta(begin, chosen, CHANGED)
     overlay = begin.with_delta(day)

@@ -7,7 +7,7 @@ from typing import Any
 from validator import decision, entitlement
 from validator.decision import Facts
 from validator.families import NATIONAL_FAMILIES
-from validator.lists.installed import InstalledLists
+from validator.lists.installed import InstalledLists, guest_at
 from validator.lists.manifest import ListKind
 from validator.model import Assurance, Decision, Entitlement, Identity, Instant, Product, Reason, Refusal
 from validator.proof import BareKey, EnrolledUnder
@@ -61,7 +61,13 @@ class Inspection:
 
 
 def inspect(
-    found: Reading, lists: InstalledLists, grace_s: Mapping[ListKind, int], place: str, at: Instant
+    found: Reading,
+    lists: InstalledLists,
+    grace_s: Mapping[ListKind, int],
+    place: str,
+    at: Instant,
+    *,
+    guest_pass_back_s: int | None = None,
 ) -> Inspection:
     """Say what a card's ticket is worth here and now.
 
@@ -71,15 +77,17 @@ def inspect(
         grace_s: Seconds past its date that each list still serves.
         place: Where the inspector stands.
         at: Now.
+        guest_pass_back_s: As at the gates there; None where no guests are admitted.
 
     Raises:
-        ListError: The ticket list cannot be read any more.
+        ListError: The ticket list or the status list cannot be read any more.
     """
     who, products = found.who, tuple[Product, ...]()
     right: Entitlement | Reason | None = None
     if isinstance(who, Identity):
         products = tuple(lists.products(who.credential_id))
-        right = entitlement.assess(products, (), 0, place, at, document=who.document)
+        guest = None if products else guest_at(guest_pass_back_s, who, lists, at)
+        right = entitlement.assess(products, (), 0, place, at, document=who.document, guest=guest)
     trust = lists.freshness(ListKind.TRUST, at, grace_s[ListKind.TRUST])
     if isinstance(found.shown, BareKey | EnrolledUnder):
         # As at a gate: enrolments vouch for such a card.

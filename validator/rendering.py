@@ -62,6 +62,7 @@ def entry_event(link: Entry) -> dict[str, Any]:
             "deny": tap.versions.deny,
             "tickets": tap.versions.tickets,
             "enrolled": tap.versions.enrolled,
+            "status": tap.versions.status,
         },
     }
 

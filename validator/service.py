@@ -188,6 +188,7 @@ def place_of(config: GateConfig) -> Place:
         region=config.file.region,
         least_assurance=Assurance[policy.least_assurance.upper()],
         tap_limit_s=policy.tap_limit_s,
+        guest_pass_back_s=policy.guest_pass_back_s if policy.guests == "admit" else None,
         grace_s={
             ListKind.TRUST: int(lists.trust_grace_h * 3600),
             ListKind.DENY: int(lists.deny_grace_h * 3600),
