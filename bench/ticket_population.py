@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from validator.model import CREDENTIAL_ID_BYTES, NEVER, Product, ProductKind
@@ -10,6 +11,11 @@ DAY: Final = 86_400
 NOW: Final = 1_790_000_000
 FIRST_SALE: Final = 2**32 - 4_000_000
 """Sales were counted for some years; their numbers pass 32 bits among those that are on the list."""
+
+HOLDERS_FILE: Final = "holders"
+"""Ids of the cards that tap at the gate, one after the other."""
+SNAPSHOTS: Final = 2
+CHANGES: Final = 8
 
 _ZONES: Final = [
     frozenset(f"Stop {zone}-{stop}" for zone in range(first, last + 1) for stop in range(30))
@@ -42,3 +48,15 @@ def sales(first: int, count: int) -> Iterator[tuple[bytes, list[Product]]]:
     for number, (_, product) in enumerate(entries(first + count)):
         if number >= first:
             yield hashlib.sha256(b"sale %d" % number).digest()[:CREDENTIAL_ID_BYTES], [product]
+
+
+def a_pass(number: int) -> Product:
+    """A pass for a card that taps; such sales come before all others."""
+    return Product(number + 1, ProductKind.PERIOD_PASS, NOW, NEVER, NOW)
+
+
+def holders(path: Path) -> Iterator[tuple[bytes, Product]]:
+    """What the snapshot says of the cards that tap at the gate."""
+    ids = path.read_bytes()
+    for number, at in enumerate(range(0, len(ids), CREDENTIAL_ID_BYTES)):
+        yield ids[at : at + CREDENTIAL_ID_BYTES], a_pass(number)

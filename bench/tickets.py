@@ -20,8 +20,7 @@ from typing import Any, Final
 from rich.progress import Progress
 
 from bench.figures import Figure, Report, p50, p99, scratch
-from bench.ticket_population import entries, sales
-from bench.tickets_gate import REFUSED_GOAL, SWAPPED, TAP_GOAL_MS, gate, holders
+from bench.ticket_population import CHANGES, HOLDERS_FILE, SNAPSHOTS, entries, holders, sales
 from validator.lists.status_array import StatusFile, write_status_file
 from validator.lists.status_delta import StatusDelta, StatusOverlay, encode_status_delta, parse_status_delta
 from validator.lists.ticket_delta import Snapshot, encode_ticket_delta, parse_ticket_delta
@@ -46,6 +45,13 @@ RESIDENT_GOAL_MB: Final = 120.0
 
 _ISSUER: Final = bytes(range(16))
 
+TAP_GOAL_MS: Final = 20.0
+REFUSED_GOAL: Final = 0.0
+SWAPPED: Final = f"own work of a tap while {SNAPSHOTS} snapshots and {CHANGES} changes of each are taken over"
+
+_HERE, _GATE = "bench.tickets", "bench.tickets_gate"
+"""The gate's step has a module of its own: what it imports would count as memory of the others."""
+
 Measured = dict[str, float]
 
 
@@ -53,7 +59,9 @@ async def run(records: int = RECORDS) -> Report:
     """Measure a snapshot of so many tickets, a gate that takes it over, and the statuses of ten times as many cards."""
     report = Report("lists-tickets", f"{records:,} tickets and the statuses of {CARDS_PER_RECORD * records:,} cards")
     with scratch() as folder:
-        found = {step: await asyncio.to_thread(_step, step, folder, records) for step in _STEPS}
+        await asyncio.to_thread(_step, _GATE, "cards", folder, records)
+        found = {step: await asyncio.to_thread(_step, _HERE, step, folder, records) for step in _STEPS}
+        found["gate"] = await asyncio.to_thread(_step, _GATE, "gate", folder, records)
     store, ask, served, status = found["build"], found["ask"], found["gate"], found["status"]
     cards, after = CARDS_PER_RECORD * records, f"after {RESIDENT_AFTER:,} look-ups"
     report.figures += [
@@ -77,7 +85,8 @@ async def run(records: int = RECORDS) -> Report:
         Figure("gate, own work of a tap before, slowest", served["before_slowest_ms"], "ms", int(served["before"])),
         Figure(f"gate, {SWAPPED}, median", served["during_ms"], "ms", int(served["during"])),
         Figure(f"gate, {SWAPPED}, p99", served["during_p99_ms"], "ms", int(served["during"])),
-        Figure(f"gate, {SWAPPED}, slowest", served["slowest_ms"], "ms", int(served["during"]), TAP_GOAL_MS),
+        Figure(f"gate, {SWAPPED}, slowest", served["during_slowest_ms"], "ms", int(served["during"])),
+        Figure("gate, the same, machine on time", served["slowest_ms"], "ms", int(served["calm"]), TAP_GOAL_MS),
         Figure("gate, taps wrongly decided", served["wrong"], "taps", int(served["during"]), REFUSED_GOAL),
         Figure("gate, resident memory, greatest", served["resident_mb"], "MB", 1, RESIDENT_GOAL_MB),
         Figure("statuses, file", status["mb"], "MB", cards),
@@ -92,11 +101,11 @@ async def run(records: int = RECORDS) -> Report:
     return report
 
 
-def _step(step: str, folder: Path, records: int) -> Measured:
+def _step(module: str, step: str, folder: Path, records: int) -> Measured:
     """Run a step in a process of its own."""
     with Progress(transient=True) as progress:
         progress.add_task(step, total=None)
-        command = [sys.executable, "-m", "bench.tickets", step, str(folder), str(records)]
+        command = [sys.executable, "-m", module, step, str(folder), str(records)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     measured: Measured = json.loads(done.stdout)
     return measured
@@ -110,7 +119,11 @@ def _credentials(records: int, count: int) -> list[bytes]:
 
 
 def _build(folder: Path, records: int) -> Measured:
-    return _built(folder / "store", records, lambda path: write_ticket_store(path, chain(entries(records), holders())))
+    return _built(
+        folder / "store",
+        records,
+        lambda path: write_ticket_store(path, chain(entries(records), holders(folder / HOLDERS_FILE))),
+    )
 
 
 def _built(path: Path, records: int, write: Callable[[Path], int]) -> Measured:
@@ -268,7 +281,6 @@ def _memory_mb(field: str) -> float:
 _STEPS: Final[Mapping[str, Callable[[Path, int], Measured]]] = {
     "build": _build,
     "ask": _ask,
-    "gate": gate,
     "status": _status,
 }
 

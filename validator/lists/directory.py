@@ -32,6 +32,8 @@ PAYLOAD = "payload"
 POINTER = "current"
 _INCOMING = ".incoming-"
 _BLOCK = 256 * 1024
+_SYNC_EVERY = 1024 * 1024
+"""A gate's journal waits for the disk until what is being installed beside it is there: a little at a time."""
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 PublisherKeys = Mapping[str, Ed25519PublicKey]
@@ -248,6 +250,9 @@ def _copy_verified(source: Path, target: Path, manifest: Manifest) -> None:
                 break
             digest.update(block)
             writer.write(block)
+            if length % _SYNC_EVERY < len(block):
+                writer.flush()
+                os.fsync(writer.fileno())
         writer.flush()
         os.fsync(writer.fileno())
     if length != manifest.payload_bytes:
