@@ -30,7 +30,8 @@ from validator.lists.enrolled_list import write_enrolled_file
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import GateRules, encode_gate_rules
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
-from validator.lists.ticket_list import write_ticket_file
+from validator.lists.status_array import write_status_file
+from validator.lists.ticket_store import write_ticket_store
 from validator.lists.trust_list import encode_trust_list, load_component_root, parse_trust_list
 from validator.model import Product, Scheme
 from validator.trust_store import NationalIssuers
@@ -174,8 +175,21 @@ class Publisher:
             PublishError: An entry breaks a rule of the format.
         """
         return self._publish(
-            ListKind.TICKETS, dates, lambda path: write_ticket_file(path, entries, progress), horizons=horizons
+            ListKind.TICKETS, dates, lambda path: write_ticket_store(path, entries, progress), horizons=horizons
         )
+
+    def statuses(self, arrays: Iterable[tuple[bytes, int, Iterable[bytes]]], dates: Dates) -> Published:
+        """Publish the statuses of a nation's cards.
+
+        Args:
+            arrays: For each issuer, in ascending order of their ids: the id of its key, 16 bytes; how many cards; and
+                their statuses as `status_array.pack` gives them. Read once, never held in memory.
+            dates: When it is made, and until when it is fresh.
+
+        Raises:
+            PublishError: Issuers are not in order, or have another number of cards than statuses.
+        """
+        return self._publish(ListKind.STATUS, dates, lambda path: write_status_file(path, arrays))
 
     def enrolled(
         self,
@@ -280,6 +294,7 @@ class Publisher:
             payload_sha256=digest,
             payload_bytes=payload.stat().st_size,
             horizons=horizons,
+            root=directory.payload_root(kind, payload),
         )
 
     def _rehearse(self, sealed: bytes, payload: Path, scratch: Path) -> None:

@@ -51,6 +51,7 @@ class StaleTables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deny: StaleTable | None = None
     tickets: StaleTable | None = None
     enrolled: StaleTable | None = None
+    status: StaleTable | None = None
 
 
 class RegionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from validator.lists.deny_list import DenyList
 from validator.lists.directory import PAYLOAD, version_in_force
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind
-from validator.lists.ticket_list import TicketList
+from validator.lists.ticket_store import TicketStore
 from validator.model import Credential, Outcome
 
 PASSENGERS: Final = 200
@@ -83,7 +83,7 @@ def _denied(payload: Path, passengers: Sequence[bytes]) -> set[bytes]:
 
 
 def _without_products(payload: Path, passengers: Sequence[bytes]) -> set[bytes]:
-    tickets = TicketList(payload)
+    tickets = TicketStore(payload)
     try:
         return {each for each in passengers if not tickets.products(each)}
     finally:

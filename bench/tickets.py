@@ -13,19 +13,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from rich.progress import Progress
 
 from bench.figures import Figure, Report, p50, p99, scratch
-from validator.lists.status_array import CardStatus, StatusArray, write_status_file
+from bench.ticket_population import CHANGES, HOLDERS_FILE, SNAPSHOTS, entries, holders, sales
+from validator.lists.status_array import StatusFile, write_status_file
 from validator.lists.status_delta import StatusDelta, StatusOverlay, encode_status_delta, parse_status_delta
 from validator.lists.ticket_delta import Snapshot, encode_ticket_delta, parse_ticket_delta
-from validator.lists.ticket_list import TicketList, write_ticket_file
 from validator.lists.ticket_overlay import TicketOverlay, parse_overlay
 from validator.lists.ticket_store import TicketStore, write_ticket_store
-from validator.model import CREDENTIAL_ID_BYTES, NEVER, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES, CardStatus, Product
 
 RECORDS: Final = 10_000_000
 CARDS_PER_RECORD: Final = 10
@@ -36,56 +37,58 @@ RESIDENT_AFTER: Final = 10_000
 CHANGED: Final = 20_000
 INCREMENT: Final = 70
 SWAPS: Final = 20
-DAY: Final = 86_400
-NOW: Final = 1_790_000_000
-FIRST_SALE: Final = 2**32 - 4_000_000
-"""Sales were counted for some years; their numbers pass 32 bits among those that are on the list."""
 
 RECORD_GOAL: Final = 40.0
 BUILD_GOAL_S: Final = 90.0
 LOOK_UP_GOAL_US: Final = 20.0
 RESIDENT_GOAL_MB: Final = 120.0
-SWAP_GOAL_MS: Final = 20.0
 
-_ZONES: Final = [
-    frozenset(f"Stop {zone}-{stop}" for zone in range(first, last + 1) for stop in range(30))
-    for first in range(1, 6)
-    for last in range(first, 6)
-]
 _ISSUER: Final = bytes(range(16))
+
+TAP_GOAL_MS: Final = 20.0
+REFUSED_GOAL: Final = 0.0
+SWAPPED: Final = f"own work of a tap while {SNAPSHOTS} snapshots and {CHANGES} changes of each are taken over"
+
+_HERE, _GATE = "bench.tickets", "bench.tickets_gate"
+"""The gate's step has a module of its own: what it imports would count as memory of the others."""
 
 Measured = dict[str, float]
 
 
 async def run(records: int = RECORDS) -> Report:
-    """Measure a snapshot of so many tickets, beside an SQLite file of the same, and statuses of ten times as many."""
+    """Measure a snapshot of so many tickets, a gate that takes it over, and the statuses of ten times as many cards."""
     report = Report("lists-tickets", f"{records:,} tickets and the statuses of {CARDS_PER_RECORD * records:,} cards")
     with scratch() as folder:
-        found = {step: await asyncio.to_thread(_step, step, folder, records) for step in _STEPS}
-    store, ask, status = found["build"], found["ask"], found["status"]
-    sqlite = found["build-sqlite"] | found["ask-sqlite"]
-
-    def beside(name: str, key: str, unit: str, n: int, goal: float | None = None) -> Figure:
-        value = (store | ask)[key]
-        return Figure(name, value, unit, n, goal, baseline="SQLite", baseline_value=sqlite[key])
-
+        await asyncio.to_thread(_step, _GATE, "cards", folder, records)
+        found = {step: await asyncio.to_thread(_step, _HERE, step, folder, records) for step in _STEPS}
+        found["gate"] = await asyncio.to_thread(_step, _GATE, "gate", folder, records)
+    store, ask, served, status = found["build"], found["ask"], found["gate"], found["status"]
     cards, after = CARDS_PER_RECORD * records, f"after {RESIDENT_AFTER:,} look-ups"
     report.figures += [
-        beside("size of a record", "bytes", "B", records, RECORD_GOAL),
-        beside("build", "seconds", "s", records, BUILD_GOAL_S),
+        Figure("size of a record", store["bytes"], "B", records, RECORD_GOAL),
+        Figure("build", store["seconds"], "s", records, BUILD_GOAL_S),
         Figure("build, of which making the entries", store["entries_s"], "s", records),
-        beside("build, peak memory", "peak_mb", "MB", records),
-        beside("check at installation", "check_s", "s", records),
+        Figure("build, peak memory", store["peak_mb"], "MB", records),
+        Figure("check at installation", ask["check_s"], "s", records),
         Figure("open", ask["open_ms"], "ms", 1),
-        beside("look-up, median", "p50_us", "µs", ASKED),
-        beside("look-up, p99", "p99_us", "µs", ASKED, LOOK_UP_GOAL_US),
-        beside("look-up from the disk, median", "cold_us", "µs", ASKED_COLD),
-        beside(f"resident memory {after}", "resident_mb", "MB", 1, RESIDENT_GOAL_MB),
+        Figure("look-up, median", ask["p50_us"], "µs", ASKED),
+        Figure("look-up, p99", ask["p99_us"], "µs", ASKED, LOOK_UP_GOAL_US),
+        Figure("look-up from the disk, median", ask["cold_us"], "µs", ASKED_COLD),
+        Figure(f"resident memory {after}", ask["resident_mb"], "MB", 1, RESIDENT_GOAL_MB),
         Figure("resident memory, of which the open snapshot", ask["held_mb"], "MB", 1),
         Figure(f"delta of {INCREMENT} credentials", ask["delta_bytes"], "B", 1),
         Figure(f"delta of {INCREMENT} applied to {CHANGED:,}", ask["delta_ms"], "ms", 1),
         Figure(f"look-up in an overlay of {CHANGED:,}, p99", ask["overlay_us"], "µs", ASKED, LOOK_UP_GOAL_US),
-        Figure("look-up while snapshots are swapped, slowest", ask["swap_ms"], "ms", SWAPS, SWAP_GOAL_MS),
+        Figure("look-up while snapshots are swapped, slowest", ask["swap_ms"], "ms", SWAPS, TAP_GOAL_MS),
+        Figure("gate, start to ready", served["start_s"], "s", 1),
+        Figure("gate, own work of a tap before, median", served["before_ms"], "ms", int(served["before"])),
+        Figure("gate, own work of a tap before, slowest", served["before_slowest_ms"], "ms", int(served["before"])),
+        Figure(f"gate, {SWAPPED}, median", served["during_ms"], "ms", int(served["during"])),
+        Figure(f"gate, {SWAPPED}, p99", served["during_p99_ms"], "ms", int(served["during"])),
+        Figure(f"gate, {SWAPPED}, slowest", served["during_slowest_ms"], "ms", int(served["during"])),
+        Figure("gate, the same, machine on time", served["slowest_ms"], "ms", int(served["calm"]), TAP_GOAL_MS),
+        Figure("gate, taps wrongly decided", served["wrong"], "taps", int(served["during"]), REFUSED_GOAL),
+        Figure("gate, resident memory, greatest", served["resident_mb"], "MB", 1, RESIDENT_GOAL_MB),
         Figure("statuses, file", status["mb"], "MB", cards),
         Figure("statuses, written", status["seconds"], "s", cards),
         Figure("statuses, held in memory", status["held_mb"], "MB", cards),
@@ -98,33 +101,14 @@ async def run(records: int = RECORDS) -> Report:
     return report
 
 
-def _step(step: str, folder: Path, records: int) -> Measured:
+def _step(module: str, step: str, folder: Path, records: int) -> Measured:
     """Run a step in a process of its own."""
     with Progress(transient=True) as progress:
         progress.add_task(step, total=None)
-        command = [sys.executable, "-m", "bench.tickets", step, str(folder), str(records)]
+        command = [sys.executable, "-m", module, step, str(folder), str(records)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     measured: Measured = json.loads(done.stdout)
     return measured
-
-
-def entries(records: int) -> Iterator[tuple[bytes, Product]]:
-    """Most accounts hold one period pass or one purse, few a carnet; one in fifty holds a second product."""
-    for number in range(records):
-        drawn = hashlib.sha256((number - (number % 50 == 49)).to_bytes(8)).digest()
-        place = _ZONES[drawn[16] % len(_ZONES)] if drawn[17] & 1 else frozenset[str]()
-        start = NOW - drawn[18] * DAY
-        product_id = FIRST_SALE + number
-        if drawn[19] < 140:
-            end = start + (30, 90, 365)[drawn[20] % 3] * DAY
-            sold = Product(product_id, ProductKind.PERIOD_PASS, start, end, start + 600, pass_back_s=600, places=place)
-        elif drawn[19] < 240:
-            cents = int.from_bytes(drawn[21:23]) % 10_000
-            fare = (150, 120, 75)[drawn[20] % 3]
-            sold = Product(product_id, ProductKind.STORED_VALUE, start, NEVER, start, balance=cents, fare=fare)
-        else:
-            sold = Product(product_id, ProductKind.CARNET, start, start + 365 * DAY, start, rides=drawn[20] % 10)
-        yield drawn[:CREDENTIAL_ID_BYTES], sold
 
 
 def _credentials(records: int, count: int) -> list[bytes]:
@@ -135,11 +119,11 @@ def _credentials(records: int, count: int) -> list[bytes]:
 
 
 def _build(folder: Path, records: int) -> Measured:
-    return _built(folder / "store", records, lambda path: write_ticket_store(path, entries(records)))
-
-
-def _build_sqlite(folder: Path, records: int) -> Measured:
-    return _built(folder / "sqlite", records, lambda path: write_ticket_file(path, entries(records)))
+    return _built(
+        folder / "store",
+        records,
+        lambda path: write_ticket_store(path, chain(entries(records), holders(folder / HOLDERS_FILE))),
+    )
 
 
 def _built(path: Path, records: int, write: Callable[[Path], int]) -> Measured:
@@ -168,12 +152,6 @@ def _ask(folder: Path, records: int) -> Measured:
     return asked | _overlaid(records, Snapshot(1, bytes(32), store.shapes)) | {"swap_ms": _swapped(path, records)}
 
 
-def _ask_sqlite(folder: Path, records: int) -> Measured:
-    path = folder / "sqlite"
-    tickets = TicketList(path)
-    return _asked(path, tickets.products, tickets.check, records)
-
-
 def _asked(path: Path, products: Callable[[bytes], list[Product]], check: Callable[[], None], records: int) -> Measured:
     """Ask for random accounts: first from the disk, then until memory has settled, then warm."""
     ids = _credentials(records, ASKED)
@@ -194,25 +172,19 @@ def _asked(path: Path, products: Callable[[bytes], list[Product]], check: Callab
 def _overlaid(records: int, base: Snapshot) -> Measured:
     """Put a small delta onto many changes, and ask what is changed."""
     overlay = _overlay(base)
-    sold = dict(_sales(CHANGED, INCREMENT))
+    sold = dict(sales(CHANGED, INCREMENT))
     payload = encode_ticket_delta(overlay.delta(sold))
     started = time.perf_counter()
     overlay = overlay.with_delta(parse_ticket_delta(payload, base))
     seconds = time.perf_counter() - started
-    changed = [credential_id for credential_id, _ in _sales(0, CHANGED)]
+    changed = [credential_id for credential_id, _ in sales(0, CHANGED)]
     asked = _timed_us(overlay.products, [*changed, *_credentials(records, ASKED - CHANGED)])
     return {"delta_bytes": len(payload), "delta_ms": seconds * 1e3, "overlay_us": p99(asked)}
 
 
 def _overlay(base: Snapshot) -> TicketOverlay:
     overlay = TicketOverlay(base)
-    return overlay.with_delta(overlay.delta(dict(_sales(0, CHANGED))))
-
-
-def _sales(first: int, count: int) -> Iterator[tuple[bytes, list[Product]]]:
-    for number, (_, product) in enumerate(entries(first + count)):
-        if number >= first:
-            yield hashlib.sha256(b"sale %d" % number).digest()[:CREDENTIAL_ID_BYTES], [product]
+    return overlay.with_delta(overlay.delta(dict(sales(0, CHANGED))))
 
 
 def _swapped(path: Path, records: int) -> float:
@@ -253,9 +225,9 @@ def _status(folder: Path, records: int) -> Measured:
     path, cards = folder / "status", CARDS_PER_RECORD * records
     chosen = random.Random(records)
     started = time.perf_counter()
-    write_status_file(path, _ISSUER, cards, _random_octets(chosen, -(-cards // 4), cards % 4))
+    write_status_file(path, [(_ISSUER, cards, _random_octets(chosen, -(-cards // 4), cards % 4))])
     seconds, before = time.perf_counter() - started, _memory_mb("VmRSS")
-    begin = StatusOverlay(StatusArray(path))
+    begin = StatusOverlay(StatusFile(path).arrays[_ISSUER])
     held = _memory_mb("VmRSS") - before
     day = _status_delta(begin, chosen, CHANGED)
     overlay = begin.with_delta(day)
@@ -308,9 +280,7 @@ def _memory_mb(field: str) -> float:
 
 _STEPS: Final[Mapping[str, Callable[[Path, int], Measured]]] = {
     "build": _build,
-    "build-sqlite": _build_sqlite,
     "ask": _ask,
-    "ask-sqlite": _ask_sqlite,
     "status": _status,
 }
 

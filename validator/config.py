@@ -122,11 +122,15 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         least_assurance: Least rung of the ladder that opens the gate; what anybody can copy never does.
         tap_limit_s: Longest time from presence to decision; past it the passenger is asked to present again.
         retention_days: Days that acknowledged taps stay in the journal.
+        guests: Whether a card of another region, which holds nothing here, rides where the status list calls it good.
+        guest_pass_back_s: Seconds within which a second ride of a guest at this place is refused.
     """
 
     least_assurance: Literal["chip", "holder"] = "chip"
     tap_limit_s: _Seconds = 3.0
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=3660)] = 7
+    guests: Literal["refuse", "admit"] = "refuse"
+    guest_pass_back_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 600
 
 
 class SamSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -169,5 +169,6 @@ def decide(facts: Facts) -> Decision:
 def _granted(facts: Facts, reason: Reason) -> Decision:
     if not isinstance(facts.who, Identity) or not isinstance(facts.right, Entitlement):
         return UNEXPECTED
-    uncertain = Freshness.GRACE in (facts.trust, facts.deny, facts.tickets) or facts.who.early or facts.right.early
+    stale = Freshness.GRACE in (facts.trust, facts.deny, facts.tickets) or facts.right.doubtful
+    uncertain = stale or facts.who.early or facts.right.early
     return Decision(Outcome.GRANT, reason, graced=uncertain, entitlement=facts.right)

@@ -4,17 +4,23 @@ Pass-back comes before everything else, and over all products: a second tap shor
 through to the next product nor costs a second ride. What then fits is taken in the order period pass, carnet, stored
 value, and within a kind the product that ends first.
 
+A card of another region that holds nothing here may be a guest, where the place admits guests: what it pays is its own
+region's affair, so that nothing is taken from it here. One that is not known to be good is not let in.
+
 Whatever the clock cannot tell counts for the passenger: elapsed time is taken from the monotonic clock within one boot,
 from the wall clock otherwise, and where neither can tell, nobody is refused for having been here a moment ago.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from validator.model import (
     Assurance,
+    CardStatus,
     ClockConfidence,
     DocumentType,
     Entitlement,
+    Freshness,
+    Guest,
     Instant,
     Product,
     ProductKind,
@@ -54,6 +60,7 @@ def assess(
     *,
     document: DocumentType | None = None,
     assurance: Assurance = Assurance.HOLDER,
+    guest: Guest | None = None,
 ) -> Entitlement | Reason:
     """Find what pays for a ride.
 
@@ -71,13 +78,18 @@ def assess(
         at: When.
         document: What the identity card that was tapped says of its holder's standing; None for other cards.
         assurance: What the card's proof is worth; the greatest where a person looks at the holder instead.
+        guest: What is known of the card in other regions; None where the place admits no guests. It does not matter for
+            a credential that holds a product here.
 
     Returns:
         The entitlement, or the most helpful reason why there is none (`HELPFULNESS`).
     """
-    again = _taken_again(products, uses, place, at)
+    if guest is not None and not products:
+        return _welcome(guest, uses, place, at)
+    held: dict[int | None, Product] = {product.product_id: product for product in products}
+    again = _taken_again({number: product.pass_back_s for number, product in held.items()}, uses, place, at)
     if again is not None:
-        return again
+        return again if isinstance(again, Reason) else Entitlement(held[again.product_id], recovers=again.seq)
     unsynced = [use for use in uses if use.seq > horizon_seq]
     abroad = document is not None and document not in RESIDENTS
     judged = [
@@ -92,6 +104,22 @@ def assess(
     return min([*reasons, Reason.NO_TICKET], key=HELPFULNESS.index)
 
 
+def _welcome(guest: Guest, uses: Sequence[Use], place: str, at: Instant) -> Entitlement | Reason:
+    """Judge a card that holds nothing here by what its own region said of it."""
+    if guest.freshness >= Freshness.STALE:
+        return Reason.NO_TICKET
+    if guest.status is not CardStatus.OK:
+        return _UNWELCOME.get(guest.status, Reason.NO_TICKET)
+    again = _taken_again({None: guest.pass_back_s}, uses, place, at)
+    if isinstance(again, Reason):
+        return again
+    doubtful = guest.freshness is not Freshness.FRESH
+    return Entitlement(None, recovers=None if again is None else again.seq, doubtful=doubtful)
+
+
+_UNWELCOME = {CardStatus.BLOCKED: Reason.REVOKED, CardStatus.LOW: Reason.BALANCE_TOO_LOW}
+
+
 def _barred(product: Product, assurance: Assurance, *, abroad: bool) -> Reason | None:
     """Say why this card may not use a product at all, whatever is left on it."""
     if abroad and product.residents_only:
@@ -104,23 +132,22 @@ def _preference(product: Product) -> tuple[ProductKind, int, int]:
 
 
 def _taken_again(
-    products: Sequence[Product], uses: Sequence[Use], place: str, at: Instant
-) -> Entitlement | Reason | None:
-    """Judge a tap that follows another at this place: recovered, passed back, or (None) neither."""
-    held = {product.product_id: product for product in products}
+    windows: Mapping[int | None, int], uses: Sequence[Use], place: str, at: Instant
+) -> Use | Reason | None:
+    """Judge a tap that follows another at this place: the use that it repeats, passed back, or (None) neither."""
     recent = [
         use
         for use in uses
         if use.place == place
-        and use.product_id in held
-        and 0 <= _elapsed_ms(use, at) < held[use.product_id].pass_back_s * 1000
+        and use.product_id in windows
+        and 0 <= _elapsed_ms(use, at) < windows[use.product_id] * 1000
     ]
     if not recent:
         return None
     last = max(recent, key=lambda use: use.seq)
     repeated = last.recovers is not None or any(use.recovers == last.seq for use in uses)
     if not last.ratified and not repeated and _elapsed_ms(last, at) < RECOVERY_MS:
-        return Entitlement(held[last.product_id], recovers=last.seq)
+        return last
     # After a restart on a clock that only knows a floor, more time may have passed than it shows.
     if last.boot != at.boot and at.confidence is ClockConfidence.FLOOR:
         return None

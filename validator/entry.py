@@ -80,6 +80,7 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     amount: _Count
     recovers: _Position | None
     enrolled_version: _Count = 0
+    status_version: _Count = 0
 
 
 def encode(entry: Entry) -> bytes:
@@ -113,6 +114,7 @@ def encode(entry: Entry) -> bytes:
             tap.amount,
             tap.recovers,
             tap.versions.enrolled,
+            tap.versions.status,
         ]
     )
 
@@ -139,7 +141,13 @@ def decode(payload: bytes) -> Entry:
             outcome=wire.outcome,
             reason=wire.reason,
             graced=wire.graced,
-            versions=ListVersions(wire.trust_version, wire.deny_version, wire.tickets_version, wire.enrolled_version),
+            versions=ListVersions(
+                wire.trust_version,
+                wire.deny_version,
+                wire.tickets_version,
+                wire.enrolled_version,
+                wire.status_version,
+            ),
             credential_id=wire.credential_id,
             profile=wire.profile,
             assurance=wire.assurance,

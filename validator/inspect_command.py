@@ -76,7 +76,9 @@ def add_to(
             told.wipe()
             cards.close()
         where = place_of(device)
-        inspection = inspecting.inspect(found, lists, where.stale, where.place, at)
+        inspection = inspecting.inspect(
+            found, lists, where.stale, where.place, at, guest_pass_back_s=where.guest_pass_back_s
+        )
         if as_json:
             print_json(inspection.to_dict())
         else:

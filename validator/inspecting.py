@@ -7,7 +7,7 @@ from validator import decision, entitlement
 from validator.decision import Facts
 from validator.families import NATIONAL_FAMILIES
 from validator.lists.gate_rules import StalePolicies
-from validator.lists.installed import InstalledLists
+from validator.lists.installed import InstalledLists, guest_at
 from validator.model import Assurance, Decision, Entitlement, Identity, Instant, Product, Reason, Refusal
 from validator.reading import Reading
 from validator.rendering import moment
@@ -59,7 +59,15 @@ class Inspection:
         }
 
 
-def inspect(found: Reading, lists: InstalledLists, stale: StalePolicies, place: str, at: Instant) -> Inspection:
+def inspect(
+    found: Reading,
+    lists: InstalledLists,
+    stale: StalePolicies,
+    place: str,
+    at: Instant,
+    *,
+    guest_pass_back_s: int | None = None,
+) -> Inspection:
     """Say what a card's ticket is worth here and now.
 
     Args:
@@ -68,15 +76,17 @@ def inspect(found: Reading, lists: InstalledLists, stale: StalePolicies, place: 
         stale: What each list is worth past its date, where no signed configuration says it.
         place: Where the inspector stands.
         at: Now.
+        guest_pass_back_s: As at the gates there; None where no guests are admitted.
 
     Raises:
-        ListError: The ticket list cannot be read any more.
+        ListError: The ticket list or the status list cannot be read any more.
     """
     who, products = found.who, tuple[Product, ...]()
     right: Entitlement | Reason | None = None
     if isinstance(who, Identity):
         products = tuple(lists.products(who.credential_id))
-        right = entitlement.assess(products, (), 0, place, at, document=who.document)
+        guest = None if products else guest_at(guest_pass_back_s, who, lists, stale, at)
+        right = entitlement.assess(products, (), 0, place, at, document=who.document, guest=guest)
     worth = standing(lists, stale, at, found.shown)
     verdict = decision.decide(
         Facts(

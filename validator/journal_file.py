@@ -26,7 +26,7 @@ from validator.model import ClockConfidence, Outcome, Tap, Use
 
 APPLICATION_ID = 0x50494C54
 """``PILT``: tells a journal from any other SQLite file."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EPOCH_RANDOM_BITS = 16
 """Low bits of an epoch; above them is the second in which the journal was born."""
 PRUNE_BATCH = 500
@@ -199,8 +199,9 @@ class JournalFile:
             with explaining(self._path):
                 uses = uses_of(self._db, credential_id)
             tap = decide(uses)
-            if tap.product_id is not None and tap.credential_id != credential_id:
-                raise ValueError("a tap may only spend products of the credential whose uses were counted")
+            uses_something = tap.product_id is not None or tap.outcome is Outcome.GRANT
+            if uses_something and tap.credential_id != credential_id:
+                raise ValueError("a tap may only let in the credential whose uses were counted, and spend its products")
             with explaining(self._path):
                 seq = self._append(tap)
         self.head, self.floor_ms = seq, _certain_ms(tap)
@@ -331,7 +332,7 @@ class JournalFile:
             "INSERT INTO entry VALUES (?, ?, ?, ?)",
             (seq, tap.at.wall_ms, entry.digest(payload), seal(self._key, self._device, Purpose.TAP, payload)),
         )
-        if tap.outcome is Outcome.GRANT and tap.product_id is not None:
+        if tap.outcome is Outcome.GRANT and (tap.product_id, tap.credential_id) != (None, None):
             add_use(self._db, seq, tap)
         return seq
 

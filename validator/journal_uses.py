@@ -1,4 +1,4 @@
-"""The journal's table of uses: which products a credential took here, and whether the passenger saw it.
+"""The journal's table of uses: what a credential took here, of a product or as a guest, and who saw the grant.
 
 Each function works inside the transaction, or on the connection, that `validator.journal_file` holds.
 """
@@ -13,7 +13,7 @@ SCHEMA = """
 CREATE TABLE use (
     seq INTEGER PRIMARY KEY,
     credential_id BLOB NOT NULL,
-    product_id INTEGER NOT NULL,
+    product_id INTEGER,
     wall_ms INTEGER NOT NULL,
     mono_ms INTEGER NOT NULL,
     boot BLOB NOT NULL,
@@ -27,7 +27,7 @@ CREATE INDEX use_by_credential ON use (credential_id, seq);
 """
 
 # The table is STRICT, so that the database vouches for the types of its rows.
-_UseRow = tuple[int, int, int, int, bytes, str, int, int, int, int | None]
+_UseRow = tuple[int, int | None, int, int, bytes, str, int, int, int, int | None]
 
 _USES = (
     "SELECT seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers"

@@ -193,6 +193,16 @@ class Credential:
 KnownCards = Callable[[bytes], KnownCard | None]
 
 
+@unique
+class CardStatus(IntEnum):
+    """What a gate outside a card's own region knows of it. The numbers are the two bits of the status list."""
+
+    UNKNOWN = 0  # nothing is known of it, or it was issued later
+    OK = 1
+    LOW = 2  # its balance or its credit is nearly used up
+    BLOCKED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What is believed of a card after its proof was judged.
@@ -205,6 +215,8 @@ class Identity:
         cached: Whether a kept verdict was used.
         early: The certificate seems not yet valid, and the clock is not synchronised, so this is not held against it.
         document: What a national identity card says of its holder's standing; None for other cards.
+        issuer_id: Names the key of its issuer, 16 bytes; empty where nobody issued it.
+        index: The number that its issuer gave the card, or None.
     """
 
     credential_id: bytes
@@ -214,6 +226,8 @@ class Identity:
     cached: bool
     early: bool = False
     document: DocumentType | None = None
+    issuer_id: bytes = b""
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +288,7 @@ class Use:
 
     Attributes:
         seq: Sequence number of the tap that granted it.
-        product_id: The product that paid.
+        product_id: The product that paid; None for a guest's ride.
         wall_ms: When.
         mono_ms: When, by the monotonic clock of `boot`.
         boot: Names the boot that `mono_ms` belongs to.
@@ -286,7 +300,7 @@ class Use:
     """
 
     seq: int
-    product_id: int
+    product_id: int | None
     wall_ms: int
     mono_ms: int
     boot: bytes
@@ -302,18 +316,25 @@ class Entitlement:
     """The right to this ride, here and now, and what it takes.
 
     Attributes:
-        product: The product that pays.
+        product: The product that pays; None for a guest, from whom nothing is taken here.
         rides: Rides that this tap takes.
         amount: Minor units that this tap takes.
         recovers: Sequence number of the torn tap that this one repeats (then it takes nothing), or None.
         early: The product seems not yet valid, and the clock is not synchronised, so this is not held against it.
+        doubtful: A guest's, and the status list is not the one that should be in force.
     """
 
-    product: Product
+    product: Product | None
     rides: int = 0
     amount: int = 0
     recovers: int | None = None
     early: bool = False
+    doubtful: bool = False
+
+    @property
+    def product_id(self) -> int | None:
+        """Number of the product that pays; None for a guest."""
+        return None if self.product is None else self.product.product_id
 
 
 @unique
@@ -327,6 +348,21 @@ class Freshness(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Guest:
+    """What a place that admits cards of other regions knows of one.
+
+    Attributes:
+        status: What the status list says of it.
+        freshness: Of that list; without one that is current enough its status is not looked at.
+        pass_back_s: Seconds within which a second ride at the same place is refused.
+    """
+
+    status: CardStatus
+    freshness: Freshness
+    pass_back_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListVersions:
     """Versions of the lists that a decision was made under; 0 where none is installed."""
 
@@ -334,6 +370,7 @@ class ListVersions:
     deny: int = 0
     tickets: int = 0
     enrolled: int = 0
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +411,7 @@ class Tap:
         profile: Card family, or None.
         assurance: How the identity was earned, or None where none was.
         cached: Whether the certificate's verdict came from the cache.
-        product_id: Product that paid, or None.
+        product_id: Product that paid, or None; a grant without one is a guest's, whose own region is to be asked.
         rides: Rides taken.
         amount: Minor units taken.
         recovers: Sequence number of the torn tap that this one repeats, or None.

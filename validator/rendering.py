@@ -65,6 +65,7 @@ def entry_event(link: Entry) -> dict[str, Any]:
             "deny": tap.versions.deny,
             "tickets": tap.versions.tickets,
             "enrolled": tap.versions.enrolled,
+            "status": tap.versions.status,
         },
     }
 

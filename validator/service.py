@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ LOCK = "lock"
 LIST_CHECK_S = 1.0
 LIST_RETRY_S = 60.0
 """A list that did not load may load later: a disk recovers, a service restarts. Each try reads it whole."""
+SWITCH_S = 0.0005
+"""How long the thread that loads lists may keep the interpreter from a tap, which changes threads several times."""
 PRUNE_FIRST_S, PRUNE_S = 60.0, 3600.0
 DAY_MS = 24 * 3600 * 1000
 READER_DEADLINE_S = 20.0
@@ -106,6 +109,7 @@ async def _serve(
             gc.collect()
             gc.freeze()
             gc.disable()
+            sys.setswitchinterval(SWITCH_S)
 
             def ready() -> None:
                 notifier.ready(f"{config.file.device} at {config.file.place}: lists {station.lists.versions}")
@@ -190,6 +194,7 @@ def place_of(config: GateConfig) -> Place:
         region=config.file.region,
         least_assurance=Assurance[policy.least_assurance.upper()],
         tap_limit_s=policy.tap_limit_s,
+        guest_pass_back_s=policy.guest_pass_back_s if policy.guests == "admit" else None,
         stale=policies(
             trust=StalePolicy(int(lists.trust_grace_h * HOUR_S)),
             deny=StalePolicy(int(lists.deny_grace_h * HOUR_S)),

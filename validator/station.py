@@ -22,7 +22,7 @@ from validator.journal_file import JournalError
 from validator.known_cards import KnownCardStore
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import StalePolicies
-from validator.lists.installed import InstalledLists
+from validator.lists.installed import InstalledLists, guest_at
 from validator.lookahead import TapLookAhead
 from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
 from validator.presentation import Examiner, Presented, Stopwatch, Verdict
@@ -59,6 +59,7 @@ class Place:
         least_assurance: Least rung of the ladder that opens the gate.
         tap_limit_s: Longest time for the card's dialogue.
         stale: What each list is worth past its date, where no signed configuration says it.
+        guest_pass_back_s: Seconds within which a second ride of a guest is refused; None where no guests are admitted.
     """
 
     place: str
@@ -67,6 +68,7 @@ class Place:
     least_assurance: Assurance
     tap_limit_s: float
     stale: StalePolicies
+    guest_pass_back_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +252,16 @@ class Station:
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
             horizon = seq if epoch == self.journal.epoch and seq <= self.journal.head else 0
             products = moment.ahead.products(who.credential_id)
+            guest = None if products else guest_at(self.where.guest_pass_back_s, who, lists, self.where.stale, at)
             right = entitlement.assess(
-                products, uses, horizon, self.where.place, at, document=who.document, assurance=who.assurance
+                products,
+                uses,
+                horizon,
+                self.where.place,
+                at,
+                document=who.document,
+                assurance=who.assurance,
+                guest=guest,
             )
         shown = None if seen.proof is None else seen.proof.shown
         worth = standing(lists, self.where.stale, at, shown)
@@ -279,7 +289,7 @@ class Station:
             profile=who.profile,
             assurance=who.assurance if isinstance(who, Identity) else None,
             cached=isinstance(who, Identity) and who.cached,
-            product_id=None if taken is None else taken.product.product_id,
+            product_id=None if taken is None else taken.product_id,
             rides=0 if taken is None else taken.rides,
             amount=0 if taken is None else taken.amount,
             recovers=None if taken is None else taken.recovers,

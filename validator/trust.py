@@ -86,7 +86,8 @@ def judge(
     if isinstance(vouched.verdict, Reason):
         return Refusal(vouched.verdict, proof.profile, named)
     dates = vouched.verdict
-    refused = _standing(dates, vouched.credential, denied, at)
+    credential = vouched.credential
+    refused = _standing(dates, credential, denied, at)
     if refused is not None:
         return Refusal(refused, proof.profile, named)
     return Identity(
@@ -97,6 +98,8 @@ def judge(
         cached=proof.cached,
         early=dates is not None and at.wall_s < dates.not_before,
         document=vouched.document,
+        issuer_id=credential.issuer_id,
+        index=credential.index,
     )
 
 

@@ -49,12 +49,14 @@ class Issuer:
         not_after: dt.datetime,
         *,
         usage: ObjectIdentifier = ID_PIV_CARD_AUTH,
+        names: x509.SubjectAlternativeName | None = None,
     ) -> bytes:
         """Issue a minimal card authentication certificate and return its DER.
 
-        The subject is a random number: a card's certificate needs no name of a person.
+        The subject is a random number: a card's certificate needs no name of a person. The number that its issuer gave
+        the card is in its other names (`validator.card_index`).
         """
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(_name(f"card {x509.random_serial_number() % 10**12:012d}"))
             .issuer_name(self.certificate.subject)
@@ -65,9 +67,10 @@ class Issuer:
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
             .add_extension(_key_usage(sign_certificates=False), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
-            .sign(self.key, hashes.SHA256())
-            .public_bytes(Encoding.DER)
         )
+        if names is not None:
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
     @property
     def pem(self) -> bytes:

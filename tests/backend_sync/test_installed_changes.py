@@ -107,7 +107,7 @@ def test_a_new_list_begins_without(directory: Path, tmp_path: Path, payload: byt
     lists = here(directory)
     published(tmp_path, payload, 2)
     after = here(directory, lists)
-    assert (refused(after), after.change, after.faults) == ([False, False, True], None, ())
+    assert (refused(after), after.changes, after.faults) == ([False, False, True], {}, ())
 
 
 class TestBad:

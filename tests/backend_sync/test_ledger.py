@@ -27,7 +27,7 @@ from backend_sync.schema import (
 )
 from backend_sync.wire import WireError
 from tests.backend_sync.gate import CREDENTIAL, DAWN_MS, GateJournal, a_ledger, a_tap, carnet, key_of, month, purse
-from validator.lists.ticket_list import TicketList, write_ticket_file
+from validator.lists.ticket_store import TicketStore, write_ticket_store
 from validator.model import Tap
 
 taps = st.builds(
@@ -272,8 +272,8 @@ def test_whatever_may_be_sold_can_be_published(tmp_path: Path) -> None:
     with a_ledger() as ledger:
         assert ledger.record_sales(Sale(CREDENTIAL, product, most, DAWN_MS) for product in sold) == 4
         with ledger.snapshot() as tickets:
-            assert write_ticket_file(tmp_path / "tickets", tickets.product_states()) == 4
-    with closing(TicketList(tmp_path / "tickets")) as published:
+            assert write_ticket_store(tmp_path / "tickets", tickets.product_states()) == 4
+    with closing(TicketStore(tmp_path / "tickets")) as published:
         assert published.products(CREDENTIAL) == sold
 
 

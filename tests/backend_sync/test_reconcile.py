@@ -268,6 +268,8 @@ def test_what_is_overspent_is_a_debt_and_the_books_still_close() -> None:
         (a_tap(product=3), None),
         (replace(a_tap(product=1), recovers=1), None),
         (replace(a_tap(product=2), recovers=1), None),
+        (a_tap(), None),  # a guest's: nothing is taken here
+        (replace(a_tap(), recovers=1), None),
         (a_tap(granted=False, product=777, amount=9), None),
         (a_tap(granted=False), None),
     ],

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from backend_sync.demo.depot import DEVICE, PLACE, Depot
 from backend_sync.demo.issuer import DAY, Issuer
 from backend_sync.ledger import Ledger
-from validator.lists.ticket_list import TicketList
+from validator.lists.ticket_store import TicketStore
 from validator.model import Assurance
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def test_from_a_sale_to_a_gate_that_is_ready(depot: Depot) -> None:
         published = json.loads(run("backend_sync", "publish", *command, *office, "--json").stdout)
         assert (published["kind"], published["version"], published["entries"]) == (command[0], 1, 1)
     assert "tickets list, version 1, 2 entries" in run("backend_sync", "publish", "tickets", *office).stdout
-    tickets = TicketList(folder / "published" / "tickets" / "1" / "payload")
+    tickets = TicketStore(folder / "published" / "tickets" / "1" / "payload")
     asked = [product.least_assurance for product in tickets.products(bytes.fromhex(CREDENTIAL))]
     tickets.close()
     assert asked == [Assurance.HOLDER, Assurance.CHIP]

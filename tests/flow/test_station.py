@@ -4,13 +4,17 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from backend_sync.demo.issuer import CardKey, Issuer
+from backend_sync.demo.issuer import DAY, CardKey, Issuer
+from backend_sync.publisher import Dates
 from hardware.gate import Signal
 from hardware.medium import Medium, MediumLost, MediumTimeout, ReaderGone, Target, Technology, Transceive
 from hardware.virtual.air import AirCard
@@ -18,9 +22,12 @@ from hardware.virtual.chip import Answer
 from hardware.virtual.piv import PivChip
 from tests.conversing import MeetsByWaiting
 from tests.flow.lane import LIMIT_S, open_lane
+from validator.card_index import card_name
+from validator.certificates import credential_id, spki_of
 from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
-from validator.model import ProductKind, Reason
+from validator.lists.status_array import pack
+from validator.model import CardStatus, ProductKind, Reason
 
 T = TypeVar("T")
 
@@ -365,3 +372,30 @@ async def test_what_cannot_be_recorded_does_not_open(tmp_path: Path, monkeypatch
             await asyncio.wait_for(lane.air.polled(), LIMIT_S)
         assert Signal.GRANT not in lane.gate.shown
         assert (await lane.present(card)).tap.reason is Reason.VALID
+
+
+async def test_a_card_of_another_region_rides_where_guests_are_admitted(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        key = ec.generate_private_key(ec.SECP256R1())
+        number, now_s = 5, int(lane.now.timestamp())
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(UUID(bytes=card_name(5, bytes(16))).urn)])
+        card = replace(lane.card(key), certificate=lane.issuer.issue(key, lane.now - DAY, lane.now + DAY, names=names))
+        issuer = credential_id(spki_of(lane.issuer.key.public_key()))
+
+        async def reasons(status: CardStatus, taps: int = 1) -> list[Reason]:
+            statuses = pack([CardStatus.UNKNOWN] * number + [status])
+            lane.depot.publisher.statuses([(issuer, number + 1, statuses)], Dates(now_s, now_s + 3600))
+            lane.publish()
+            return [(await lane.present(card)).tap.reason for _ in range(taps)]
+
+        assert await reasons(CardStatus.OK) == [Reason.NO_TICKET], "no place admits guests unless it is told to"
+        lane.station.where = replace(lane.station.where, guest_pass_back_s=600)
+        assert await reasons(CardStatus.BLOCKED) == [Reason.REVOKED]
+        assert await reasons(CardStatus.LOW) == [Reason.BALANCE_TOO_LOW]
+        assert await reasons(CardStatus.OK, 2) == [Reason.VALID, Reason.PASS_BACK]
+        stranger = lane.card()
+        assert (await lane.present(stranger)).tap.reason is Reason.NO_TICKET, "its issuer did not number it"
+        lane.sell(card)
+        lane.publish()
+        report = await lane.present(card)
+        assert (report.tap.reason, report.tap.product_id) == (Reason.VALID, 1)

@@ -12,14 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ObjectIdentifier
 
 from tests.validator.authority import Authority, Extension, card_key, usage
+from validator.card_index import TOKENS
 from validator.certificates import credential_id, spki_of
 from validator.lists.deny_list import encode_deny_list
+from validator.lists.directory import payload_root
 from validator.lists.enrolled_list import write_enrolled_file
 from validator.lists.gate_rules import GateRules, StalePolicy, encode_gate_rules
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
-from validator.lists.ticket_list import write_ticket_file
+from validator.lists.status_array import pack, write_status_file
+from validator.lists.ticket_store import write_ticket_store
 from validator.lists.trust_list import encode_trust_list
-from validator.model import KeyAlgorithm, Product, ProductKind
+from validator.model import CardStatus, KeyAlgorithm, Product, ProductKind
 
 KEY = Ed25519PrivateKey.generate()
 KEYS = {"publisher": KEY.public_key()}
@@ -80,6 +83,7 @@ def candidate(
     signer: str = "publisher",
     issued_s: int = ISSUED,
     horizons: Mapping[str, tuple[int, int]] | None = None,
+    root: bytes = b"",
 ) -> Candidate:
     """Sign whatever a payload file holds."""
     with payload.open("rb") as file:
@@ -93,6 +97,7 @@ def candidate(
         payload_sha256=digest,
         payload_bytes=payload.stat().st_size,
         horizons=horizons or {},
+        root=root,
     )
     return Candidate(manifest, seal_manifest(manifest, key, signer), payload)
 
@@ -108,10 +113,12 @@ def good(folder: Path, kind: ListKind, version: int, authority: Authority) -> Ca
         case ListKind.DENY:
             payload.write_bytes(encode_deny_list([SOMEBODY, version.to_bytes(16)]))
         case ListKind.TICKETS:
-            write_ticket_file(payload, [(SOMEBODY, PASS)])
+            write_ticket_store(payload, [(SOMEBODY, PASS)])
         case ListKind.ENROLLED:
             write_enrolled_file(payload, enrolled_spkis()[:3])
         case ListKind.CONFIG:
             payload.write_bytes(encode_gate_rules(gate_rules(version)))
+        case ListKind.STATUS:
+            write_status_file(payload, [(TOKENS, version + 1, pack([CardStatus.LOW] * version + [CardStatus.OK]))])
     horizons = {"gate-1": (1, version)} if kind is ListKind.TICKETS else None
-    return candidate(payload, kind, version, horizons=horizons)
+    return candidate(payload, kind, version, horizons=horizons, root=payload_root(kind, payload))

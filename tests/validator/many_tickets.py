@@ -9,13 +9,13 @@ from tests.validator.list_making import KEYS, PASS, candidate
 from validator.lists.directory import install
 from validator.lists.installed import load
 from validator.lists.manifest import ListKind
-from validator.lists.ticket_list import write_ticket_file
+from validator.lists.ticket_store import write_ticket_store
 from validator.model import Product
 
 
 def main(folder: Path, count: int) -> int:
     payload = folder / "payload"
-    write_ticket_file(payload, _entries(count))
+    write_ticket_store(payload, _entries(count))
     sealed = candidate(payload, ListKind.TICKETS, 1).sealed
     install(folder / "lists", sealed, payload, KEYS)
     lists = load(folder / "lists", KEYS, "north")

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator.entitlement import HELPFULNESS, assess
-from validator.model import Assurance, ClockConfidence, Entitlement, Instant, Product, ProductKind, Reason, Use
+from validator.model import (
+    Assurance,
+    CardStatus,
+    ClockConfidence,
+    Entitlement,
+    Freshness,
+    Guest,
+    Instant,
+    Product,
+    ProductKind,
+    Reason,
+    Use,
+)
 
 NOW_S = 1_795_400_000
 DAY_S = 86_400
@@ -67,7 +79,7 @@ def test_period_pass_then_carnet_then_value_and_what_ends_first(
     found = judge(*products)
     if expected == "ends first":
         assert isinstance(found, Entitlement)
-        assert found.product.product_id == 9
+        assert found.product_id == 9
     else:
         assert found == expected
 
@@ -333,3 +345,70 @@ def test_what_is_granted_is_held_and_not_overspent(
         for use in own
         if use.seq == max(one.seq for one in uses)
     )
+
+
+GOOD = Guest(CardStatus.OK, Freshness.FRESH, pass_back_s=60)
+
+
+def a_guest(seq: int, ago_s: float = 10, *, ratified: bool = True, **changes: object) -> Use:
+    return used(seq, PASS, ago_s, ratified=ratified, product_id=None, **changes)
+
+
+def welcome(guest: Guest | None, *products: Product, uses: Sequence[Use] = ()) -> Entitlement | Reason:
+    return assess(products, uses, 0, HERE, NOW, assurance=Assurance.CHIP, guest=guest)
+
+
+@pytest.mark.parametrize(
+    ("guest", "expected"),
+    [
+        (None, Reason.NO_TICKET),
+        (GOOD, Entitlement(None)),
+        (replace(GOOD, status=CardStatus.UNKNOWN), Reason.NO_TICKET),
+        (replace(GOOD, status=CardStatus.LOW), Reason.BALANCE_TOO_LOW),
+        (replace(GOOD, status=CardStatus.BLOCKED), Reason.REVOKED),
+        (replace(GOOD, freshness=Freshness.GRACE), Entitlement(None, doubtful=True)),
+        *[
+            (Guest(status, freshness, 60), Reason.NO_TICKET)
+            for status in CardStatus
+            for freshness in (Freshness.STALE, Freshness.MISSING)
+        ],
+    ],
+    ids=str,
+)
+def test_a_guest_is_let_in_only_where_its_own_region_says_so_today(
+    guest: Guest | None, expected: Entitlement | Reason
+) -> None:
+    assert welcome(guest) == expected
+
+
+@pytest.mark.parametrize(
+    ("uses", "expected"),
+    [
+        ([a_guest(7)], Reason.PASS_BACK),
+        ([a_guest(7, 60)], Entitlement(None)),
+        ([a_guest(7, place=THERE)], Entitlement(None)),
+        ([a_guest(7, ratified=False)], Entitlement(None, recovers=7)),
+        ([a_guest(7, ratified=False), a_guest(8, 5, recovers=7)], Reason.PASS_BACK),
+        ([used(7)], Entitlement(None)),  # of a product that it held here once
+    ],
+    ids=str,
+)
+def test_a_guest_passes_nothing_back(uses: list[Use], expected: Entitlement | Reason) -> None:
+    assert welcome(GOOD, uses=uses) == expected
+
+
+@given(
+    products=st.lists(PRODUCTS, min_size=1, max_size=3, unique_by=lambda product: product.product_id),
+    uses=USES,
+    guest=st.builds(Guest, st.sampled_from(CardStatus), st.sampled_from(Freshness), st.integers(0, 600)),
+)
+def test_who_holds_a_product_here_is_no_guest(products: list[Product], uses: list[Use], guest: Guest) -> None:
+    assert welcome(guest, *products, uses=uses) == welcome(None, *products, uses=uses)
+
+
+@given(uses=USES, guest=st.builds(Guest, st.sampled_from(CardStatus), st.sampled_from(Freshness), st.integers(0, 600)))
+def test_nothing_is_taken_from_a_guest(uses: list[Use], guest: Guest) -> None:
+    found = welcome(guest, uses=[replace(use, product_id=None) if use.seq % 2 else use for use in uses])
+    if isinstance(found, Entitlement):
+        assert (guest.status, found.product, found.rides, found.amount) == (CardStatus.OK, None, 0, 0)
+        assert guest.freshness is (Freshness.GRACE if found.doubtful else Freshness.FRESH)

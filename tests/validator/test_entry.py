@@ -24,7 +24,7 @@ ENTRIES = st.builds(
         outcome=st.sampled_from(Outcome),
         reason=st.sampled_from(Reason),
         graced=st.booleans(),
-        versions=st.builds(ListVersions, COUNTS, COUNTS, COUNTS, COUNTS),
+        versions=st.builds(ListVersions, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
         credential_id=st.none() | st.binary(min_size=16, max_size=16),
         profile=st.none() | NAMES,
         assurance=st.none() | st.sampled_from(Assurance),
@@ -42,7 +42,7 @@ TAP = Tap(
     Outcome.GRANT,
     Reason.VALID,
     False,
-    ListVersions(1, 2, 3, 4),
+    ListVersions(1, 2, 3, 4, 5),
     bytes(16),
     "piv",
     Assurance.CHIP,
@@ -54,7 +54,7 @@ TAP = Tap(
 )
 ENTRY = Entry("gate-1", 5, 1, GENESIS, TAP)
 FIELDS = [1, "gate-1", 5, 1, GENESIS, 1, 2, b"one-boot", 1, "Viru", "north-2", 1, 1, False, 1, 2, 3]
-FIELDS += [bytes(16), "piv", 3, True, 7, 1, 0, None, 4]
+FIELDS += [bytes(16), "piv", 3, True, 7, 1, 0, None, 4, 5]
 
 
 @given(ENTRIES)
@@ -68,9 +68,10 @@ def test_the_layout_on_the_wire() -> None:
     assert msgpack.unpackb(encode(ENTRY)) == FIELDS
 
 
-def test_an_entry_from_before_there_were_enrolled_keys() -> None:
-    """The field was appended: what lies in journals and ledgers stays what it was."""
-    assert decode(msgpack.packb(FIELDS[:-1])).tap.versions == ListVersions(1, 2, 3)
+def test_an_entry_from_before_there_were_enrolled_keys_or_statuses() -> None:
+    """The fields were appended: what lies in journals and ledgers stays what it was."""
+    assert decode(msgpack.packb(FIELDS[:-1])).tap.versions == ListVersions(1, 2, 3, 4)
+    assert decode(msgpack.packb(FIELDS[:-2])).tap.versions == ListVersions(1, 2, 3)
 
 
 @given(st.binary(max_size=100))
@@ -114,7 +115,7 @@ def test_a_field_out_of_its_range_is_refused(field: int, value: object) -> None:
 
 
 def test_an_entry_that_ends_early_is_refused() -> None:
-    for length in range(len(FIELDS) - 1):
+    for length in range(len(FIELDS) - 2):
         with pytest.raises(EntryError):
             decode(msgpack.packb(FIELDS[:length]))
 

@@ -16,7 +16,8 @@ from validator.inspecting import RUNGS, Inspection, inspect
 from validator.lists.gate_rules import GateRules, StalePolicy, policies
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind, Manifest
-from validator.lists.ticket_list import TicketList, write_ticket_file
+from validator.lists.ticket_store import TicketStore, write_ticket_store
+from validator.lists.tickets import published_tickets
 from validator.model import Assurance, DocumentType, Identity, Product, ProductKind, Reason, Refusal, Scheme
 from validator.proof import BareKey, Certificate, EnrolledUnder, IdCertificate, Shown
 from validator.reading import Reading
@@ -46,10 +47,17 @@ class Device:
     def lists(self) -> InstalledLists:
         payload = self.folder / "tickets"
         payload.unlink(missing_ok=True)
-        write_ticket_file(payload, [(SOMEBODY, product) for product in self.products])
+        write_ticket_store(payload, [(SOMEBODY, product) for product in self.products])
         manifests = {kind: manifest(kind, end) for kind, end in self.ends.items() if end is not None}
         return InstalledLists(
-            self.folder, TrustStore(1, []), None, TicketList(payload), manifests, {}, {}, rules=self.rules
+            self.folder,
+            TrustStore(1, []),
+            None,
+            published_tickets(TicketStore(payload), 1, bytes(32)),
+            manifests,
+            faults_by_kind={},
+            pointers={},
+            rules=self.rules,
         )
 
     def inspect(self, who: Identity | Refusal, shown: Shown | None = None) -> Inspection:

@@ -254,8 +254,8 @@ def write(path: Path, content: bytes) -> Path:
 
 async def test_a_journal_of_another_version_is_left_alone(path: Path) -> None:
     await make(path, 1)
-    change(path, "PRAGMA user_version = 2")
-    assert "version 2, this program knows 1" in await refusal(path)
+    change(path, "PRAGMA user_version = 3")
+    assert "version 3, this program knows 2" in await refusal(path)
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

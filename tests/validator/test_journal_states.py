@@ -121,7 +121,7 @@ class JournalStates(RuleBasedStateMachine):
                 verdict.graced,
                 ListVersions(1, 1, 1),
                 card,
-                product_id=taken.product.product_id if taken else None,
+                product_id=taken.product_id if taken else None,
                 rides=taken.rides if taken else 0,
                 amount=taken.amount if taken else 0,
                 recovers=taken.recovers if taken else None,

@@ -2,13 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-import apsw
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.validator.list_making import KEY, KEYS, PASS, SOMEBODY
@@ -16,9 +14,9 @@ from validator.entry import GENESIS, Entry, decode, encode
 from validator.envelope import Purpose, seal
 from validator.lists.errors import ListError
 from validator.lists.listed_ids import HEADER_BYTES, ListedIds, encode_listed_ids
-from validator.lists.manifest import ListKind, Manifest, open_manifest, seal_manifest
+from validator.lists.manifest import CHECKED_PAGES, ListKind, Manifest, open_manifest, seal_manifest
 from validator.lists.product_rules import breach
-from validator.lists.ticket_list import TicketList, write_ticket_file
+from validator.lists.ticket_store import write_ticket_store
 from validator.model import (
     Assurance,
     ClockConfidence,
@@ -47,6 +45,7 @@ class TestManifest:
         digest=st.binary(min_size=32, max_size=32),
         length=COUNTS,
         horizons=st.dictionaries(st.text("abc-9", min_size=1, max_size=9), st.tuples(COUNTS, COUNTS), max_size=5),
+        root=st.sampled_from([b"", bytes(range(32))]),
     )
     def test_what_is_signed_is_what_is_read(
         self,
@@ -58,9 +57,11 @@ class TestManifest:
         digest: bytes,
         length: int,
         horizons: dict[str, tuple[int, int]],
+        root: bytes,
     ) -> None:
         counted = horizons if kind is ListKind.TICKETS else {}
-        manifest = Manifest(kind, region, version, dates[0], dates[1], digest, length, counted)
+        checked = root if kind in CHECKED_PAGES else b""
+        manifest = Manifest(kind, region, version, dates[0], dates[1], digest, length, counted, checked)
         assert open_manifest(seal_manifest(manifest, KEY, "publisher"), KEYS) == manifest
 
     @given(position=st.integers(0, 500), flip=st.integers(1, 255))
@@ -86,6 +87,9 @@ class TestManifest:
             {"payload_bytes": -1},
             {"kind": ListKind.DENY},
             {"horizons": {"gate-1": (1, -1)}},
+            {"root": bytes(31)},
+            {"root": bytes(33)},
+            {"root": bytes(32), "kind": ListKind.TRUST, "horizons": {}},
         ],
         ids=str,
     )
@@ -219,128 +223,9 @@ class TestProductRules:
     def test_each_rule_has_its_words(self, field: str, value: object, why: str) -> None:
         assert why in (breach(dataclasses.replace(PASS, **{field: value})) or "")  # type: ignore[arg-type]  # one test for fields of several types
 
-
-class TestTicketList:
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(entries=st.lists(st.tuples(IDS, PRODUCTS), max_size=12, unique_by=lambda entry: entry[1].product_id))
-    def test_what_is_written_is_what_is_read(self, tmp_path: Path, entries: list[tuple[bytes, Product]]) -> None:
-        path = tmp_path / "tickets"
-        path.unlink(missing_ok=True)
-        assert write_ticket_file(path, entries) == len(entries)
-        tickets = TicketList(path)
-        tickets.check()
-        expected: dict[bytes, list[Product]] = {}
-        for credential, product in entries:
-            expected.setdefault(credential, []).append(product)
-        for credential, products in expected.items():
-            assert tickets.products(credential) == sorted(products, key=lambda product: product.product_id)
-        assert tickets.products(bytes(15)) == []
-        tickets.close()
-
-    def test_progress_is_told(self, tmp_path: Path) -> None:
-        told: list[int] = []
-        entries = ((number.to_bytes(16), dataclasses.replace(PASS, product_id=number)) for number in range(1, 25_002))
-        write_ticket_file(tmp_path / "tickets", entries, told.append)
-        assert told == [10_000, 20_000, 25_001]
-
-    @pytest.mark.parametrize(
-        ("entries", "why"),
-        [
-            ([(SOMEBODY, PASS), (bytes(16), PASS)], "share a product id"),
-            ([(bytes(15), PASS)], "a credential id of 15 bytes"),
-        ],
-    )
-    def test_a_bad_entry_leaves_nothing(self, tmp_path: Path, entries: list[tuple[bytes, Product]], why: str) -> None:
-        with pytest.raises(ListError, match=why):
-            write_ticket_file(tmp_path / "tickets", entries)
-        assert not list(tmp_path.iterdir())
-
     @BROKEN
     def test_a_broken_rule_is_not_written(self, tmp_path: Path, field: str, value: object, why: str) -> None:
         bad = dataclasses.replace(PASS, **{field: value})  # type: ignore[arg-type]  # one test for fields of several types
         with pytest.raises(ListError, match=re.escape(why)):
-            write_ticket_file(tmp_path / "tickets", [(SOMEBODY, bad)])
+            write_ticket_store(tmp_path / "tickets", [(SOMEBODY, bad)])
         assert not list(tmp_path.iterdir())
-
-    @BROKEN
-    def test_a_broken_rule_does_not_pass_the_check(
-        self, tmp_path: Path, field: str, value: int | frozenset[str], why: str
-    ) -> None:
-        path = tmp_path / "tickets"
-        write_ticket_file(path, [(SOMEBODY, PASS)])
-        connection = apsw.Connection(str(path))
-        column = value if isinstance(value, int) else "\n".join(sorted(value)) or "\n"
-        connection.execute(f"UPDATE products SET {field} = ?", (column,))
-        connection.close()
-        tickets = TicketList(path)
-        if value == frozenset({"a\nb"}):  # on disk, these are two good names
-            tickets.check()
-        else:
-            with pytest.raises(ListError, match=r"breaks a rule of products|the name of a place"):
-                tickets.check()
-        tickets.close()
-
-    def test_an_existing_file_is_not_touched(self, tmp_path: Path) -> None:
-        (tmp_path / "tickets").write_bytes(b"precious")
-        with pytest.raises(ListError, match="exists"):
-            write_ticket_file(tmp_path / "tickets", [])
-        assert (tmp_path / "tickets").read_bytes() == b"precious"
-
-    def test_reading_leaves_no_trace(self, tmp_path: Path) -> None:
-        folder = tmp_path / "read only, #1 ?"
-        folder.mkdir()
-        write_ticket_file(folder / "tickets", [(SOMEBODY, PASS)])
-        before = (folder / "tickets").read_bytes()
-        tickets = TicketList(folder / "tickets")
-        assert tickets.products(SOMEBODY) == [PASS]
-        assert [path.name for path in folder.iterdir()] == ["tickets"]
-        assert (folder / "tickets").read_bytes() == before
-
-    @pytest.mark.parametrize(
-        "spoil",
-        [
-            lambda db: db.execute("DROP TABLE products"),
-            lambda db: db.execute("CREATE INDEX more ON products (kind)"),
-            lambda db: db.execute("CREATE TRIGGER t AFTER INSERT ON products BEGIN SELECT 1; END"),
-            lambda db: db.execute("UPDATE products SET kind = 9"),
-        ],
-        ids=["no table", "another index", "a trigger", "an unknown kind"],
-    )
-    def test_another_schema_does_not_pass_the_check(
-        self, tmp_path: Path, spoil: Callable[[apsw.Connection], object]
-    ) -> None:
-        path = tmp_path / "tickets"
-        write_ticket_file(path, [(SOMEBODY, PASS)])
-        connection = apsw.Connection(str(path))
-        spoil(connection)
-        connection.close()
-        with pytest.raises(ListError):
-            TicketList(path).check()
-
-    @pytest.mark.parametrize("content", [b"", b"no database", bytes(4096)])
-    def test_no_ticket_list(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / "tickets").write_bytes(content)
-        with pytest.raises(ListError):
-            TicketList(tmp_path / "tickets")
-        with pytest.raises(ListError):
-            TicketList(tmp_path / "absent")
-
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(position=st.integers(0, 12_287), flip=st.integers(1, 255), cut=st.integers(0, 12_288))
-    def test_a_damaged_file_gives_products_or_a_list_error(
-        self, tmp_path: Path, position: int, flip: int, cut: int
-    ) -> None:
-        path = tmp_path / "good"
-        if not path.exists():
-            write_ticket_file(path, [(SOMEBODY, PASS)])
-        content = bytearray(path.read_bytes())
-        content[position % len(content)] ^= flip
-        bad = tmp_path / "bad"
-        for damaged in (bytes(content), path.read_bytes()[:cut]):
-            bad.write_bytes(damaged)
-            try:
-                tickets = TicketList(bad)
-                tickets.products(SOMEBODY)
-                tickets.check()
-            except ListError:
-                continue

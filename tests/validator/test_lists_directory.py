@@ -25,13 +25,14 @@ from tests.validator.list_making import (
     gate_rules,
     good,
 )
+from validator.card_index import TOKENS
 from validator.lists import installed
 from validator.lists.directory import install, installed_versions, read_verified, version_in_force
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import KEEP, StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind, Manifest
-from validator.model import ClockConfidence, Credential, Freshness, Instant, ListVersions
+from validator.model import CardStatus, ClockConfidence, Credential, Freshness, Instant, ListVersions
 
 KINDS = pytest.mark.parametrize("kind", list(ListKind))
 Offer = Callable[[ListKind, int], Manifest]
@@ -56,6 +57,9 @@ def works(lists: InstalledLists, kind: ListKind) -> bool:
             return lists.enrolled(credential) == spki and lists.enrolled(SOMEBODY) is None
         case ListKind.CONFIG:
             return lists.rules == gate_rules(version)
+        case ListKind.STATUS:
+            cards = [lists.card_status(Credential(SOMEBODY, TOKENS, index=version + off)) for off in (-1, 0, 1)]
+            return cards == [CardStatus.LOW, CardStatus.OK, CardStatus.UNKNOWN]
 
 
 def version_of(lists: InstalledLists, kind: ListKind) -> int:
@@ -78,7 +82,7 @@ class TestInstall:
         for version, kind in enumerate(ListKind, start=3):
             assert offer(kind, version).version == version
         lists = load(directory, KEYS, "north")
-        assert lists.versions == ListVersions(trust=3, deny=4, tickets=5, enrolled=6)
+        assert lists.versions == ListVersions(trust=3, deny=4, tickets=5, enrolled=6, status=7)
         assert (lists.faults, lists.issued_floor_s) == ((), ISSUED)
         assert all(works(lists, kind) for kind in ListKind)
 
@@ -211,8 +215,9 @@ class TestLoad:
         assert not lists.denied(Credential(SOMEBODY))
         assert lists.products(SOMEBODY) == []
         assert lists.enrolled(SOMEBODY) is None
+        assert lists.card_status(Credential(SOMEBODY, TOKENS, index=0)) is CardStatus.UNKNOWN
 
-    def test_a_gate_can_do_without_enrolled_keys(self, directory: Path, offer: Offer) -> None:
+    def test_a_gate_can_do_without_enrolled_keys_and_without_statuses(self, directory: Path, offer: Offer) -> None:
         needed = [kind for kind in ListKind if kind.needed]
         for kind in needed:
             offer(kind, 1)
@@ -291,9 +296,10 @@ class TestLoad:
         assert first.changed()
         second = load(directory, KEYS, "north", first)
         assert not second.changed()
-        assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1)
+        assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1, status=1)
         assert (second.trust is first.trust, second.tickets is first.tickets) == (True, True)
         assert (second.keys is first.keys, second.rules is first.rules) == (True, True)
+        assert second.statuses is first.statuses
         assert first.denied(Credential((1).to_bytes(16)))  # what a tap began with stays as it was
         assert second.denied(Credential((2).to_bytes(16)))
 

@@ -14,7 +14,8 @@ from validator.chains import CARD_AUTHENTICATION, Chain, Issuers
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
-from validator.lists.ticket_list import TicketList, write_ticket_file
+from validator.lists.ticket_store import TicketStore, write_ticket_store
+from validator.lists.tickets import published_tickets
 from validator.lookahead import TapLookAhead
 from validator.model import KeyAlgorithm, Product, ProductKind, Reason, Refusal
 from validator.proof import CardProof
@@ -47,8 +48,8 @@ def lists_of(folder: Path, trust: TrustStore | None, proof: CardProof | None = N
         with ThreadPoolExecutor(1) as executor:
             ahead = TapLookAhead(lists_of(folder, trust), instant(), executor)
             holder = believed(ahead.judge(proof)).credential_id
-        write_ticket_file(folder / "tickets", [(holder, PASS)])
-        tickets = TicketList(folder / "tickets")
+        write_ticket_store(folder / "tickets", [(holder, PASS)])
+        tickets = published_tickets(TicketStore(folder / "tickets"), 1, bytes(32))
     return InstalledLists(folder, trust, None, tickets, {}, {}, dict.fromkeys(ListKind, (None, None)))
 
 
@@ -124,7 +125,7 @@ def test_tickets_that_cannot_be_read_are_a_fault_of_the_tap_and_not_of_the_card(
 ) -> None:
     lists = lists_of(tmp_path, store, proof)
     assert lists.tickets is not None
-    lists.tickets.close()
+    lists.tickets.store.close()
     ahead = TapLookAhead(lists, instant(), executor)
     ahead.begin(proof.shown)
     identity = believed(ahead.judge(proof))

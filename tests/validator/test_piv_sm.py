@@ -74,8 +74,9 @@ class TestGood:
         assert held.begun == [proof.shown]
         assert proof.cache_key == hashlib.sha256(b"piv-sm\0" + CERTIFICATES[suite]).digest()
         assert held.asked == [proof.cache_key]
+        known = known_card(suite)
         assert judged(proof, store(suite)) == Identity(
-            credential(suite), "piv-sm", Assurance.CHIP, known_card(suite), cached=False
+            credential(suite), "piv-sm", Assurance.CHIP, known, False, issuer_id=known.issuer_id, index=known.index
         )
 
     @BOTH

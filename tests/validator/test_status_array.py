@@ -17,8 +17,8 @@ from validator.lists.errors import ListError
 from validator.lists.status_array import (
     CARDS_PER_PAGE,
     MAX_CARDS,
-    CardStatus,
     StatusArray,
+    StatusFile,
     pack,
     write_status_file,
 )
@@ -29,8 +29,12 @@ from validator.lists.status_delta import (
     encode_status_delta,
     parse_status_delta,
 )
+from validator.lists.statuses import Statuses
+from validator.model import CardStatus, Credential
 
 ISSUER = bytes(range(16))
+ROW_BYTES = 24
+MAGIC = b"pilet-status/1\0\0"
 STATUSES = st.sampled_from(CardStatus)
 HASHES = st.binary(min_size=32, max_size=32)
 EDGES = [0, 1, 2, 3, 4, 5, *(CARDS_PER_PAGE * pages + off for pages in (1, 2) for off in (-4, -1, 0, 1, 4))]
@@ -44,13 +48,28 @@ def fresh(tmp_path: Path) -> Iterator[Path]:
     return (tmp_path / str(number) for number in count())
 
 
+def row(issuer: bytes, cards: int) -> bytes:
+    """A row of the table of issuers."""
+    return issuer + cards.to_bytes(8)
+
+
 def written(path: Path, statuses: Mapping[int, CardStatus], cards: int, issuer: bytes = ISSUER) -> StatusArray:
     """An array with some cards known."""
-    packed = bytearray(-(-cards // 4))
+    write_status_file(path, [(issuer, cards, [packed(statuses, cards)])])
+    return opened(path, issuer)
+
+
+def packed(statuses: Mapping[int, CardStatus], cards: int) -> bytes:
+    """What `pack` makes of the statuses of all cards."""
+    octets = bytearray(-(-cards // 4))
     for index, status in statuses.items():
-        packed[index // 4] |= status << 2 * (index % 4)
-    write_status_file(path, issuer, cards, [bytes(packed)])
-    return StatusArray(path)
+        octets[index // 4] |= status << 2 * (index % 4)
+    return bytes(octets)
+
+
+def opened(path: Path, issuer: bytes = ISSUER) -> StatusArray:
+    """The array of one issuer."""
+    return StatusFile(path).arrays[issuer]
 
 
 def small(path: Path) -> StatusArray:
@@ -73,11 +92,41 @@ class TestArray:
         for index in (*near, 0, cards - 1, cards, 2**32 - 1, 2**32, -1):
             assert array.status(index) is known.get(index, CardStatus.UNKNOWN)
 
+    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        arrays=st.dictionaries(
+            st.binary(min_size=16, max_size=16), st.dictionaries(INDICES, STATUSES, max_size=20), max_size=4
+        )
+    )
+    def test_each_issuer_has_its_own_cards(
+        self, fresh: Iterator[Path], arrays: dict[bytes, dict[int, CardStatus]]
+    ) -> None:
+        path, counts = next(fresh), {issuer: max(known, default=-1) + 1 for issuer, known in arrays.items()}
+        spread = [(issuer, counts[issuer], [packed(known, counts[issuer])]) for issuer, known in sorted(arrays.items())]
+        assert write_status_file(path, spread) == sum(counts.values())
+        file = StatusFile(path)
+        file.check()
+        statuses = Statuses(file)
+        assert list(file.arrays) == sorted(arrays)
+        for issuer, known in arrays.items():
+            alone = written(next(fresh), known, counts[issuer], issuer)
+            assert (file.arrays[issuer].state_hash, file.arrays[issuer].digests) == (alone.state_hash, alone.digests)
+            for index in (*known, counts[issuer]):
+                credential = Credential(bytes(16), issuer, index=index)
+                assert statuses.status(credential) is known.get(index, CardStatus.UNKNOWN)
+            assert statuses.status(Credential(bytes(16), issuer)) is CardStatus.UNKNOWN
+
+    def test_issuers_are_written_in_order(self, tmp_path: Path) -> None:
+        for issuers in ([ISSUER, bytes(16)], [ISSUER, ISSUER]):
+            with pytest.raises(ListError, match="is not after the one before it"):
+                write_status_file(tmp_path / "array", [(issuer, 0, []) for issuer in issuers])
+        assert not list(tmp_path.iterdir())
+
     @pytest.mark.parametrize("cards", EDGES)
     def test_every_length_keeps_its_first_and_its_last(self, tmp_path: Path, cards: int) -> None:
         statuses = [tuple(CardStatus)[1 + index % 3] for index in range(cards)]
-        write_status_file(tmp_path / "array", ISSUER, cards, pack(statuses))
-        array = StatusArray(tmp_path / "array")
+        write_status_file(tmp_path / "array", [(ISSUER, cards, pack(statuses))])
+        array = opened(tmp_path / "array")
         array.check()
         assert array.count == cards
         assert array.issuer == ISSUER
@@ -85,22 +134,22 @@ class TestArray:
         assert [array.status(index) for index in range(cards)[-9:]] == statuses[-9:]
         assert array.status(cards) is CardStatus.UNKNOWN
         pages = -(-cards // CARDS_PER_PAGE)
-        assert (tmp_path / "array").stat().st_size == PAGE_BYTES * (1 + pages) + DIGEST_BYTES * pages
+        assert (tmp_path / "array").stat().st_size == PAGE_BYTES * (1 + pages) + DIGEST_BYTES * pages + ROW_BYTES
 
     def test_pieces_of_any_length_make_the_same_file(self, tmp_path: Path) -> None:
-        packed = b"".join(pack([CardStatus.LOW] * 40_003))
-        for name, step in (("one", len(packed)), ("many", 7), ("pages", PAGE_BYTES)):
-            pieces = [packed[at : at + step] for at in range(0, len(packed), step)]
-            write_status_file(tmp_path / name, ISSUER, 40_003, [b"", *pieces, b""])
+        octets = b"".join(pack([CardStatus.LOW] * 40_003))
+        for name, step in (("one", len(octets)), ("many", 7), ("pages", PAGE_BYTES)):
+            pieces = [octets[at : at + step] for at in range(0, len(octets), step)]
+            write_status_file(tmp_path / name, [(ISSUER, 40_003, [b"", *pieces, b""])])
         assert len({(tmp_path / name).read_bytes() for name in ("one", "many", "pages")}) == 1
 
     def test_a_hundred_million_cards_take_25_mb(self, tmp_path: Path) -> None:
         page = bytes([0b01010101]) * PAGE_BYTES
         cards = 100_000_000
         whole, rest = divmod(cards // 4, PAGE_BYTES)
-        write_status_file(tmp_path / "array", ISSUER, cards, [*[page] * whole, page[:rest]])
+        write_status_file(tmp_path / "array", [(ISSUER, cards, [*[page] * whole, page[:rest]])])
         assert (tmp_path / "array").stat().st_size < 25_150_000
-        array = StatusArray(tmp_path / "array")
+        array = opened(tmp_path / "array")
         assert array.status(cards - 1) is CardStatus.OK
         assert array.status(cards) is CardStatus.UNKNOWN
 
@@ -110,13 +159,13 @@ class TestArray:
     )
     def test_what_does_not_fit_is_not_written(self, tmp_path: Path, cards: int, pieces: list[bytes]) -> None:
         with pytest.raises(ListError):
-            write_status_file(tmp_path / "array", ISSUER, cards, pieces)
+            write_status_file(tmp_path / "array", [(ISSUER, cards, pieces)])
         assert not list(tmp_path.iterdir())
 
     def test_a_file_that_exists_stays(self, tmp_path: Path) -> None:
         (tmp_path / "array").write_text("mine")
         with pytest.raises(ListError, match="exists already"):
-            write_status_file(tmp_path / "array", ISSUER, 0, [])
+            write_status_file(tmp_path / "array", [(ISSUER, 0, [])])
         assert (tmp_path / "array").read_text() == "mine"
 
     def test_a_full_disk_leaves_nothing_behind(self, tmp_path: Path) -> None:
@@ -130,9 +179,11 @@ class TestArray:
         assert not list(tmp_path.iterdir())
 
     def test_a_closed_array_is_no_answer(self, tmp_path: Path) -> None:
-        array = small(tmp_path / "array")
-        array.close()
-        array.close()
+        small(tmp_path / "array")
+        file = StatusFile(tmp_path / "array")
+        array = file.arrays[ISSUER]
+        file.close()
+        file.close()
         with pytest.raises(ListError, match="cannot be read"):
             array.status(0)
 
@@ -142,15 +193,15 @@ class TestDamage:
     @given(position=st.integers(0), flip=st.integers(1, 255))
     def test_no_byte_can_be_changed(self, fresh: Iterator[Path], position: int, flip: int) -> None:
         path = next(fresh)
-        sound = small(path)
+        small(path)
         content = bytearray(path.read_bytes())
         content[position % len(content)] ^= flip
         path.write_bytes(content)
         with pytest.raises(ListError):
-            StatusArray(path).check()
+            StatusFile(path).check()
         # And where nobody checks: a look-up is right or refused.
         try:
-            spoilt = StatusArray(path)
+            spoilt = opened(path)
         except ListError:
             return
         told = 0
@@ -164,7 +215,6 @@ class TestDamage:
             except ListError as error:
                 assert "damaged" in error.why  # noqa: PT017 - either way is good, and this is one of them
         assert 0 < told < 6
-        sound.close()
 
     @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(cut=st.integers(1), tail=st.binary(max_size=50))
@@ -175,7 +225,7 @@ class TestDamage:
         changed = content[: -(cut % len(content)) or None] + tail
         path.write_bytes(changed if changed != content else content + b"!")
         with pytest.raises(ListError):
-            StatusArray(path).check()
+            StatusFile(path).check()
 
     @pytest.mark.parametrize(
         "length", [0, 1, 15, 16, 103, 104, 4095, 4096, 8191, 8192, 12288, 16383, 16384, 16400, 16431]
@@ -191,7 +241,7 @@ class TestDamage:
                 with pytest.raises(ListError, match="damaged"):
                     array.status(CARDS_PER_PAGE * page)
         with pytest.raises(ListError):
-            StatusArray(tmp_path / "array")
+            StatusFile(tmp_path / "array")
 
     def test_a_page_in_the_place_of_another_is_refused(self, tmp_path: Path) -> None:
         array = small(tmp_path / "array")
@@ -218,34 +268,40 @@ class TestDamage:
         try:
             os.write(descriptor, (b"pilet-status/1\0\0" if proper else b"") + content + bytes(PAGE_BYTES))
             with pytest.raises(ListError):
-                StatusArray(path)
+                StatusFile(path)
         finally:
             os.close(descriptor)
 
     @pytest.mark.parametrize(
-        "head",
+        ("head", "table", "why"),
         [
-            ISSUER + (5).to_bytes(8) + b"!",
-            ISSUER + (CARDS_PER_PAGE + 1).to_bytes(8),
-            ISSUER + bytes(8),
-            ISSUER + (MAX_CARDS + 1).to_bytes(8),
-            ISSUER + b"\xff" * 8,
+            ((1).to_bytes(4) + b"!", row(ISSUER, 5), "its head is not that of a status list"),
+            ((1025).to_bytes(4), b"", "its head is not that of a status list"),
+            ((1).to_bytes(4), b"", "has no table of its 1 issuers"),
+            ((1).to_bytes(4), row(ISSUER, 5) + b"!", "has no table of its 1 issuers"),
+            ((0).to_bytes(4), b"", "has 1 pages, and 0 of them"),
+            ((1).to_bytes(4), row(ISSUER, 0), "has 1 pages, and 0 of them"),
+            ((1).to_bytes(4), row(ISSUER, CARDS_PER_PAGE + 1), "are not what its 1 pages hold"),
+            ((1).to_bytes(4), row(ISSUER, MAX_CARDS + 1), "are not what its 1 pages hold"),
+            ((1).to_bytes(4), ISSUER + b"\xff" * 8, "are not what its 1 pages hold"),
+            ((2).to_bytes(4), row(ISSUER, 5) + row(ISSUER, 0), "not in order"),
+            ((2).to_bytes(4), row(ISSUER, 5) + row(bytes(16), 0), "not in order"),
         ],
     )
-    def test_a_head_that_does_not_fit_is_refused(self, tmp_path: Path, head: bytes) -> None:
-        write_checked(tmp_path / "array", b"pilet-status/1\0\0", [b"\1"], lambda: (head.ljust(HEAD_BYTES, b"\0"), b""))
-        with pytest.raises(ListError, match="are not what its 1 pages hold"):
-            StatusArray(tmp_path / "array")
+    def test_a_table_that_does_not_fit_is_refused(self, tmp_path: Path, head: bytes, table: bytes, why: str) -> None:
+        write_checked(tmp_path / "array", MAGIC, [b"\1"], lambda: (head.ljust(HEAD_BYTES, b"\0"), table))
+        with pytest.raises(ListError, match=why):
+            StatusFile(tmp_path / "array")
 
     def test_whoever_writes_a_status_of_no_card_is_found_out(self, tmp_path: Path) -> None:
-        write_checked(tmp_path / "array", b"pilet-status/1\0\0", [b"\1\4"], lambda: (ISSUER + (5).to_bytes(8), b""))
+        write_checked(tmp_path / "array", MAGIC, [b"\1\4"], lambda: ((1).to_bytes(4), row(ISSUER, 5)))
         with pytest.raises(ListError, match="cards after the last, 4"):
-            StatusArray(tmp_path / "array").check()
+            StatusFile(tmp_path / "array").check()
 
     def test_folders_and_files_that_are_not_there(self, tmp_path: Path) -> None:
         for path in (tmp_path, tmp_path / "nowhere"):
             with pytest.raises(ListError, match="cannot be read"):
-                StatusArray(path)
+                StatusFile(path)
 
 
 CHANGES = st.dictionaries(INDICES, STATUSES, max_size=40)

@@ -1,37 +1,53 @@
-"""The changes of the deny list in force, as they were sent: one file beside the list, replaced whole.
+"""The changes of a list in force, as they were sent: one file beside the list, replaced whole.
 
-    <directory>/deny/<version>/changes     msgpack: an array of signed changes, in order
+    <directory>/<kind>/<version>/changes     msgpack: an array of signed changes, in order
+
+Deny lists have their own changes (`validator.lists.deny_change`), ticket and status lists those of
+`validator.lists.list_change`; trust lists and enrolled keys have none.
 
 Whoever installs changes has tried them on the list before. A gate tries them again: it believes the file no more than
 any other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Generic, Protocol, TypeVar
 
 import msgpack
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from validator.lists.deny_change import MAX_CHANGE_BYTES, DenyChange, apply, open_change
+from validator.lists import deny_change, list_change
+from validator.lists.deny_change import DenyChange, open_change
 from validator.lists.deny_list import DenyList
 from validator.lists.directory import write_in_place
 from validator.lists.errors import ListError
+from validator.lists.list_change import Changeable, ListChange, open_list_change
 from validator.lists.manifest import ListKind, Manifest
 
 CHANGES: Final = "changes"
 MAX_CHANGES: Final = 512
 """More than an hour of one every ten seconds: by then a cumulative change has taken their place."""
-_MAX_BYTES: Final = 4 * MAX_CHANGE_BYTES
+CHANGED_KINDS: Final = frozenset({ListKind.DENY, ListKind.TICKETS, ListKind.STATUS})
+_MAX_BYTES: Final = 16 * 1024 * 1024
 
 _File = Annotated[list[bytes], msgspec.Meta(max_length=MAX_CHANGES)]
 
 
+class _Hashed(Protocol):
+    @property
+    def state_hash(self) -> bytes: ...
+
+
+_Listed = TypeVar("_Listed", bound=_Hashed)
+_Changeable = TypeVar("_Changeable", bound=Changeable)
+_Change = TypeVar("_Change", DenyChange, ListChange)
+
+
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """A deny list with its changes.
+class Changed(Generic[_Listed, _Change]):
+    """A list with its changes.
 
     Attributes:
         listed: The list that comes out.
@@ -39,23 +55,23 @@ class Changed:
         fault: Why the changes after that are not in it; None in good health.
     """
 
-    listed: DenyList
-    last: DenyChange | None = None
+    listed: _Listed
+    last: _Change | None = None
     fault: ListError | None = None
 
 
-def changes_path(directory: Path, version: int) -> Path:
-    """Return where the changes of a version of the deny list lie."""
-    return directory / ListKind.DENY.value / str(version) / CHANGES
+def changes_path(directory: Path, version: int, kind: ListKind = ListKind.DENY) -> Path:
+    """Return where the changes of a version of a list lie."""
+    return directory / kind.value / str(version) / CHANGES
 
 
-def read_changes(directory: Path, version: int) -> list[bytes]:
+def read_changes(directory: Path, version: int, kind: ListKind = ListKind.DENY) -> list[bytes]:
     """Return the changes that were installed, signed as they are; none where there is no file.
 
     Raises:
         ListError: The file cannot be read, or is none of ours.
     """
-    path = changes_path(directory, version)
+    path = changes_path(directory, version, kind)
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -71,13 +87,13 @@ def read_changes(directory: Path, version: int) -> list[bytes]:
         raise ListError(path, f"not a file of changes: {error}") from None
 
 
-def write_changes(directory: Path, version: int, sealed: Sequence[bytes]) -> None:
+def write_changes(directory: Path, version: int, sealed: Sequence[bytes], kind: ListKind = ListKind.DENY) -> None:
     """Put changes in force in place of those that are; only the one process that owns the directory may.
 
     Raises:
         ListError: They cannot be stored; what was in force still is.
     """
-    path = changes_path(directory, version)
+    path = changes_path(directory, version, kind)
     try:
         write_in_place(path, msgpack.packb(list(sealed)))
     except OSError as error:
@@ -90,8 +106,8 @@ def with_changes(
     sealed: Sequence[bytes],
     keys: Mapping[str, Ed25519PublicKey],
     known: DenyList | None = None,
-) -> Changed:
-    """Lay changes over a published list, as far as they hold.
+) -> Changed[DenyList, DenyChange]:
+    """Lay changes over a published deny list, as far as they hold.
 
     Args:
         published: The list.
@@ -100,9 +116,33 @@ def with_changes(
         keys: Publishers that are believed, by the name they sign with.
         known: A list that came out of some of these changes before: they are not applied again.
     """
-    found = Changed(published)
+    opened = (open_change(each, keys) for each in sealed)
+    return _laid_over(published, manifest, opened, known=known, apply=deny_change.apply)
+
+
+def with_list_changes(
+    published: _Changeable,
+    manifest: Manifest,
+    sealed: Sequence[bytes],
+    keys: Mapping[str, Ed25519PublicKey],
+    known: _Changeable | None = None,
+) -> Changed[_Changeable, ListChange]:
+    """Lay changes over a published ticket list or status list, as far as they hold; see `with_changes`."""
+    opened = (open_list_change(each, keys) for each in sealed)
+    return _laid_over(published, manifest, opened, known=known, apply=list_change.apply)
+
+
+def _laid_over(
+    published: _Listed,
+    manifest: Manifest,
+    opened: Iterable[_Change],
+    *,
+    known: _Listed | None,
+    apply: Callable[[_Listed, _Change], _Listed],
+) -> Changed[_Listed, _Change]:
+    found: Changed[_Listed, _Change] = Changed(published)
     try:
-        changes = [_belonging(each, manifest, keys) for each in sealed]
+        changes = [_belonging(each, manifest) for each in opened]
         for number, change in enumerate(changes):
             if known is not None and change.state == known.state_hash:
                 found, changes = Changed(known, change), changes[number + 1 :]
@@ -115,9 +155,11 @@ def with_changes(
     return found
 
 
-def _belonging(sealed: bytes, manifest: Manifest, keys: Mapping[str, Ed25519PublicKey]) -> DenyChange:
-    change = open_change(sealed, keys)
-    where = f"change {change.number} of the deny list"
+def _belonging(change: _Change, manifest: Manifest) -> _Change:
+    where = f"change {change.number} of the {manifest.kind} list"
+    kind = change.kind if isinstance(change, ListChange) else ListKind.DENY
+    if kind is not manifest.kind:
+        raise ListError(where, f"changes a list of kind {kind}")
     if (change.region, change.version) != (manifest.region, manifest.version):
         raise ListError(where, f"belongs to version {change.version} of region {change.region!r}")
     return change

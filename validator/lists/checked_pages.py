@@ -90,11 +90,11 @@ class CheckedFile:
         _refuse_too_many(self.path, self.pages, rest_bytes)
         if length != outline_at + digests_bytes + rest_bytes:
             raise ListError(self.path, f"has {length} bytes, {outline_at + digests_bytes + rest_bytes} are wanted")
-        outline = os.pread(self._descriptor, digests_bytes + rest_bytes, outline_at)
-        self.root = _root(header[: _HEADER.size], outline)
+        self.digests = os.pread(self._descriptor, digests_bytes, outline_at)
+        self.rest = os.pread(self._descriptor, rest_bytes, outline_at + digests_bytes)
+        self.root = _root(header[: _HEADER.size], self.digests, self.rest)
         if header[_HEADER.size :] != self.root.ljust(PAGE_BYTES - _HEADER.size, b"\0"):
             raise ListError(self.path, "damaged: its header and digests have not the hash that it says")
-        self.digests, self.rest = outline[:digests_bytes], outline[digests_bytes:]
 
     def page(self, number: int) -> bytes:
         """Read a page and verify it.
@@ -153,7 +153,7 @@ def write_checked(
             file.write(digests + rest)
             header = _HEADER.pack(magic, count, len(rest), head)
             file.seek(0)
-            file.write(header + _root(header, bytes(digests + rest)))
+            file.write(header + _root(header, digests, rest))
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ListError(path, f"cannot be written: {error.strerror or error}") from error
@@ -167,5 +167,8 @@ def _refuse_too_many(path: Path, pages: int, rest_bytes: int) -> None:
         raise ListError(path, f"{pages} pages and {rest_bytes} bytes more are too many")
 
 
-def _root(header: bytes, outline: bytes) -> bytes:
-    return blake2b(header + outline, digest_size=_ROOT_BYTES).digest()
+def _root(header: bytes, digests: bytes | bytearray, rest: bytes) -> bytes:
+    root = blake2b(header, digest_size=_ROOT_BYTES)
+    root.update(digests)
+    root.update(rest)
+    return root.digest()

@@ -22,8 +22,9 @@ from validator.lists.deny_list import DenyList
 from validator.lists.enrolled_list import EnrolledKeys
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import parse_gate_rules
-from validator.lists.manifest import ListKind, Manifest, open_manifest
-from validator.lists.ticket_list import TicketList
+from validator.lists.manifest import CHECKED_PAGES, ListKind, Manifest, open_manifest
+from validator.lists.status_array import StatusFile
+from validator.lists.ticket_store import TicketStore
 from validator.lists.trust_list import parse_trust_list
 
 log = structlog.get_logger()
@@ -34,6 +35,8 @@ POINTER = "current"
 AUTHORITY = "authority"
 _INCOMING = ".incoming-"
 _BLOCK = 256 * 1024
+_SYNC_EVERY = 1024 * 1024
+"""A gate's journal waits for the disk until what is being installed beside it is there: a little at a time."""
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 PublisherKeys = Mapping[str, Ed25519PublicKey]
@@ -76,6 +79,7 @@ def install(
         incoming.mkdir()
         _copy_verified(payload_path, incoming / PAYLOAD, manifest)
         check_payload(manifest.kind, incoming / PAYLOAD)
+        _refuse_other_root(manifest, incoming / PAYLOAD)
         _write_synced(incoming / MANIFEST, manifest_bytes)
         _sync_directory(incoming)
         _put_in_place(incoming, shelf / str(manifest.version))
@@ -113,6 +117,9 @@ def read_verified(
 ) -> tuple[Manifest, Path]:
     """Verify a stored version: signature, kind, number, region, length and hash.
 
+    A payload whose manifest names its root is not hashed: whoever opens it compares the root (`payload_root`), and its
+    pages are verified when they are read.
+
     Returns:
         Its manifest and the path of its payload.
 
@@ -128,6 +135,8 @@ def read_verified(
         _refuse_other_region(manifest, region, home / MANIFEST)
         if (home / PAYLOAD).stat().st_size != manifest.payload_bytes:
             raise ListError(home / PAYLOAD, f"has not the {manifest.payload_bytes} bytes of its manifest")
+        if manifest.root:
+            return manifest, home / PAYLOAD
         with (home / PAYLOAD).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
@@ -159,6 +168,21 @@ def check_payload(kind: ListKind, path: Path) -> None:
     _CHECKS[kind](path)
 
 
+def payload_root(kind: ListKind, path: Path) -> bytes:
+    """Return the root of a payload of checked pages, 32 bytes; empty for one that has none.
+
+    Raises:
+        ListError: It cannot be read, or is damaged elsewhere than in its pages.
+    """
+    if kind not in CHECKED_PAGES:
+        return b""
+    file = TicketStore(path) if kind is ListKind.TICKETS else StatusFile(path)
+    try:
+        return file.root
+    finally:
+        file.close()
+
+
 def _check_trust(path: Path) -> None:
     parse_trust_list(path.read_bytes(), path).store(0, path)
 
@@ -168,11 +192,19 @@ def _check_deny(path: Path) -> None:
 
 
 def _check_tickets(path: Path) -> None:
-    tickets = TicketList(path)
+    tickets = TicketStore(path)
     try:
         tickets.check()
     finally:
         tickets.close()
+
+
+def _check_status(path: Path) -> None:
+    statuses = StatusFile(path)
+    try:
+        statuses.check()
+    finally:
+        statuses.close()
 
 
 def _check_enrolled(path: Path) -> None:
@@ -193,7 +225,13 @@ _CHECKS: dict[ListKind, Callable[[Path], None]] = {
     ListKind.TICKETS: _check_tickets,
     ListKind.ENROLLED: _check_enrolled,
     ListKind.CONFIG: _check_config,
+    ListKind.STATUS: _check_status,
 }
+
+
+def _refuse_other_root(manifest: Manifest, payload: Path) -> None:
+    if manifest.root and manifest.root != payload_root(manifest.kind, payload):
+        raise ListError(payload, "has not the root that its manifest says")
 
 
 def _refuse_other_region(manifest: Manifest, region: str, where: Path) -> None:
@@ -220,6 +258,9 @@ def _copy_verified(source: Path, target: Path, manifest: Manifest) -> None:
                 break
             digest.update(block)
             writer.write(block)
+            if length % _SYNC_EVERY < len(block):
+                writer.flush()
+                os.fsync(writer.fileno())
         writer.flush()
         os.fsync(writer.fileno())
     if length != manifest.payload_bytes:

@@ -58,8 +58,16 @@ def policies(trust: StalePolicy, deny: StalePolicy, tickets: StalePolicy) -> Sta
         deny: For the deny list.
         tickets: For what was sold.
     """
-    named = {ListKind.TRUST: trust, ListKind.ENROLLED: trust, ListKind.DENY: deny, ListKind.CONFIG: KEEP}
-    return MappingProxyType({kind: named.get(kind, tickets) for kind in ListKind})
+    return MappingProxyType(
+        {
+            ListKind.TRUST: trust,
+            ListKind.ENROLLED: trust,
+            ListKind.DENY: deny,
+            ListKind.TICKETS: tickets,
+            ListKind.STATUS: StalePolicy(),  # what another region says of a card today is not believed tomorrow
+            ListKind.CONFIG: KEEP,
+        }
+    )
 
 
 DEFAULTS: Final = policies(

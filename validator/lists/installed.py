@@ -1,31 +1,43 @@
 """The lists that a gate decides by: loaded at start, looked at between taps, loaded again when a pointer moves."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from validator.lists.changes_file import Changed, changes_path, read_changes, with_changes
+from validator.lists.changes_file import (
+    CHANGED_KINDS,
+    Changed,
+    changes_path,
+    read_changes,
+    with_changes,
+    with_list_changes,
+)
 from validator.lists.deny_change import DenyChange
 from validator.lists.deny_list import DenyList
 from validator.lists.directory import POINTER, PublisherKeys, installed_versions, read_verified, version_in_force
 from validator.lists.enrolled_list import EnrolledKeys
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import GateRules, StalePolicies, StalePolicy, parse_gate_rules
+from validator.lists.list_change import ListChange
 from validator.lists.manifest import ListKind, Manifest
-from validator.lists.ticket_list import TicketList
+from validator.lists.status_array import StatusFile
+from validator.lists.statuses import Statuses
+from validator.lists.ticket_store import TicketStore
+from validator.lists.tickets import Tickets, published_tickets
 from validator.lists.trust_list import parse_trust_list
-from validator.model import Credential, Freshness, Instant, ListVersions, Product
+from validator.model import CardStatus, Credential, Freshness, Guest, Identity, Instant, ListVersions, Product
 from validator.trust_store import TrustStore
 
 log = structlog.get_logger()
 
 _Stat = tuple[int, int, int] | None
 _Pointer = tuple[_Stat, _Stat]
-"""The pointer's state, and for the deny list that of its changes."""
+"""The pointer's state, and for a list that takes changes that of its changes."""
 _Content = TypeVar("_Content")
+_Changing = TypeVar("_Changing", DenyList, Tickets, Statuses)
 
 MAX_ATTEMPTS = 3
 """How often a kind is looked for while somebody else installs a newer version of it."""
@@ -39,27 +51,30 @@ class InstalledLists:
         directory: Where they come from.
         trust: Issuers; None where no list could be loaded.
         deny: Credentials that are refused, changes and all; None where no list could be loaded.
-        tickets: Products; None where no list could be loaded.
+        tickets: Products, changes and all; None where no list could be loaded.
         manifests: What each loaded list says about itself.
         faults_by_kind: Why a version that should be in force is not; a kind in good health is left out.
         pointers: The pointers' state, taken before anything was read.
         keys: Keys of cards that no issuer vouches for; None where no list could be loaded, and where none is installed,
             which is no fault.
         published: The deny list without its changes.
-        change: The last change of the deny list that is in force; None for none.
+        changes: The last change that is in force of each list that has any.
+        statuses: Of cards of other regions, changes and all; None where no list could be loaded, and where none is
+            installed, which is no fault.
         rules: The signed configuration of the region's gates; None where none is in force, which is no fault.
     """
 
     directory: Path
     trust: TrustStore | None
     deny: DenyList | None
-    tickets: TicketList | None
+    tickets: Tickets | None
     manifests: Mapping[ListKind, Manifest]
     faults_by_kind: Mapping[ListKind, tuple[ListError, ...]]
     pointers: Mapping[ListKind, _Pointer]
     keys: EnrolledKeys | None = None
     published: DenyList | None = None
-    change: DenyChange | None = None
+    changes: Mapping[ListKind, DenyChange | ListChange] = field(default_factory=dict)
+    statuses: Statuses | None = None
     rules: GateRules | None = None
 
     @property
@@ -75,13 +90,14 @@ class InstalledLists:
             deny=self._version(ListKind.DENY),
             tickets=self._version(ListKind.TICKETS),
             enrolled=self._version(ListKind.ENROLLED),
+            status=self._version(ListKind.STATUS),
         )
 
     @property
     def issued_floor_s(self) -> int:
         """The newest issue time, seconds since 1970 UTC: no clock can be right that is behind it. 0 without lists."""
-        issued = [manifest.issued_s for manifest in self.manifests.values()]
-        return max([*issued, 0 if self.change is None else self.change.issued_s])
+        said = (*self.manifests.values(), *self.changes.values())
+        return max((each.issued_s for each in said), default=0)
 
     def policy(self, kind: ListKind, own: StalePolicies) -> StalePolicy:
         """Say what a list is worth past its date: by the signed configuration, else by the gate's own file.
@@ -105,8 +121,8 @@ class InstalledLists:
         if manifest is None:
             return Freshness.MISSING
         not_after_s = manifest.not_after_s
-        if kind is ListKind.DENY and self.change is not None:
-            not_after_s = max(not_after_s, self.change.not_after_s)
+        if kind in self.changes:
+            not_after_s = max(not_after_s, self.changes[kind].not_after_s)
         if at.wall_s > not_after_s + policy.grace_s and policy.then == "refuse":
             return Freshness.STALE
         return Freshness.GRACE if at.wall_s > not_after_s or self.faulty(kind) else Freshness.FRESH
@@ -122,6 +138,14 @@ class InstalledLists:
             ListError: The ticket file cannot be read any more.
         """
         return [] if self.tickets is None else self.tickets.products(credential_id)
+
+    def card_status(self, credential: Credential) -> CardStatus:
+        """Return what the status list says of a card; without a list `UNKNOWN`, and `freshness` says so.
+
+        Raises:
+            ListError: The status list cannot be read any more.
+        """
+        return CardStatus.UNKNOWN if self.statuses is None else self.statuses.status(credential)
 
     def enrolled(self, credential_id: bytes) -> bytes | None:
         """Return the public key that was enrolled under a credential id, SubjectPublicKeyInfo in DER, or None.
@@ -195,40 +219,92 @@ def load(
         manifests[kind], content = found
         return content
 
-    trust = one(ListKind.TRUST, _build_trust, previous.trust if previous else None)
-    published = one(ListKind.DENY, _build_deny, previous.published if previous else None)
-    changed = None
-    if published is not None:
-        changed = _changed(directory, published, manifests[ListKind.DENY], publisher_keys, previous)
-        if changed.fault is not None:
-            faults[ListKind.DENY] = (*faults.get(ListKind.DENY, ()), *_reported(ListKind.DENY, [changed.fault]))
+    later = _Changes(directory, publisher_keys, pointers, manifests, faults, previous)
+    before = previous or InstalledLists(directory, None, None, None, {}, {}, pointers)
+    trust = one(ListKind.TRUST, _build_trust, before.trust)
+    published = one(ListKind.DENY, _build_deny, before.published)
+    tickets = one(ListKind.TICKETS, _build_tickets, before.tickets and before.tickets.published)
+    statuses = one(ListKind.STATUS, _build_statuses, before.statuses and before.statuses.published)
     return InstalledLists(
         directory=directory,
         trust=trust,
-        deny=None if changed is None else changed.listed,
-        tickets=one(ListKind.TICKETS, _build_tickets, previous.tickets if previous else None),
+        deny=later.over(published, before.deny, ListKind.DENY),
+        tickets=later.over(tickets, before.tickets, ListKind.TICKETS),
         manifests=manifests,
         faults_by_kind=faults,
         pointers=pointers,
-        keys=one(ListKind.ENROLLED, _build_enrolled, previous.keys if previous else None),
+        keys=one(ListKind.ENROLLED, _build_enrolled, before.keys),
         published=published,
-        change=None if changed is None else changed.last,
-        rules=one(ListKind.CONFIG, _build_config, previous.rules if previous else None),
+        changes=later.last,
+        statuses=later.over(statuses, before.statuses, ListKind.STATUS),
+        rules=one(ListKind.CONFIG, _build_config, before.rules),
     )
 
 
-def _changed(
-    directory: Path,
-    published: DenyList,
-    manifest: Manifest,
-    keys: PublisherKeys,
-    previous: InstalledLists | None,
-) -> Changed:
-    try:
-        sealed = read_changes(directory, manifest.version)
-    except ListError as error:
-        return Changed(published, fault=error)
-    return with_changes(published, manifest, sealed, keys, None if previous is None else previous.deny)
+def guest_at(
+    pass_back_s: int | None, who: Identity, lists: InstalledLists, own: StalePolicies, at: Instant
+) -> Guest | None:
+    """Return what is known of a card that holds nothing here, where the place admits guests; None where it does not.
+
+    Raises:
+        ListError: The status list cannot be read any more.
+    """
+    if pass_back_s is None:
+        return None
+    credential = Credential(who.credential_id, who.issuer_id, index=who.index)
+    return Guest(
+        lists.card_status(credential),
+        lists.freshness(ListKind.STATUS, at, lists.policy(ListKind.STATUS, own)),
+        pass_back_s,
+    )
+
+
+@dataclass(slots=True)
+class _Changes:
+    """Lays changes over the lists that were just loaded; `last` says which were in force last."""
+
+    directory: Path
+    keys: PublisherKeys
+    pointers: Mapping[ListKind, _Pointer]
+    manifests: Mapping[ListKind, Manifest]
+    faults: dict[ListKind, tuple[ListError, ...]]
+    previous: InstalledLists | None
+    last: dict[ListKind, DenyChange | ListChange] = field(default_factory=dict)
+
+    def over(self, listed: _Changing | None, before: _Changing | None, kind: ListKind) -> _Changing | None:
+        """Return a list with its changes; what came out of the same ones before is taken over."""
+        if listed is None:
+            return None
+        previous = self.previous
+        if previous is not None and before is not None and self._settled(previous, kind):
+            self.last.update({kind: previous.changes[kind]} if kind in previous.changes else {})
+            return before
+        found: Changed[_Changing, DenyChange] | Changed[_Changing, ListChange]
+        found = self._read(listed, self.manifests[kind], before)
+        self._note(kind, found.last, found.fault)
+        return found.listed
+
+    def _note(self, kind: ListKind, last: DenyChange | ListChange | None, fault: ListError | None) -> None:
+        if last is not None:
+            self.last[kind] = last
+        if fault is not None:
+            self.faults[kind] = (*self.faults.get(kind, ()), *_reported(kind, [fault]))
+
+    def _settled(self, previous: InstalledLists, kind: ListKind) -> bool:
+        faulty = previous.faulty(kind) or kind in self.faults
+        return not faulty and previous.pointers[kind] == self.pointers[kind]
+
+    def _read(
+        self, listed: _Changing, manifest: Manifest, known: _Changing | None
+    ) -> Changed[_Changing, DenyChange] | Changed[_Changing, ListChange]:
+        try:
+            sealed = read_changes(self.directory, manifest.version, manifest.kind)
+        except ListError as error:
+            none: Changed[_Changing, ListChange] = Changed(listed, fault=error)
+            return none
+        if isinstance(listed, DenyList):
+            return with_changes(listed, manifest, sealed, self.keys, known)
+        return with_list_changes(listed, manifest, sealed, self.keys, known)
 
 
 def _load_kind(
@@ -277,8 +353,21 @@ def _build_deny(_manifest: Manifest, payload: Path) -> DenyList:
     return DenyList.parse(_read(payload), payload)
 
 
-def _build_tickets(_manifest: Manifest, payload: Path) -> TicketList:
-    return TicketList(payload)
+def _build_tickets(manifest: Manifest, payload: Path) -> Tickets:
+    store = TicketStore(payload)
+    _compare_root(manifest, payload, store.root)
+    return published_tickets(store, manifest.version, manifest.payload_sha256)
+
+
+def _build_statuses(manifest: Manifest, payload: Path) -> Statuses:
+    file = StatusFile(payload)
+    _compare_root(manifest, payload, file.root)
+    return Statuses(file)
+
+
+def _compare_root(manifest: Manifest, payload: Path, root: bytes) -> None:
+    if manifest.root and root != manifest.root:
+        raise ListError(payload, "has not the root of its manifest")
 
 
 def _build_enrolled(_manifest: Manifest, payload: Path) -> EnrolledKeys:
@@ -297,8 +386,8 @@ def _read(path: Path) -> bytes:
 
 
 def _pointer(directory: Path, kind: ListKind) -> _Pointer:
-    version = version_in_force(directory, kind) if kind is ListKind.DENY else None
-    changes = None if version is None else _stat(changes_path(directory, version))
+    version = version_in_force(directory, kind) if kind in CHANGED_KINDS else None
+    changes = None if version is None else _stat(changes_path(directory, version, kind))
     return _stat(directory / kind.value / POINTER), changes
 
 

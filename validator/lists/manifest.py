@@ -27,15 +27,21 @@ class ListKind(StrEnum):
     DENY = "deny"
     TICKETS = "tickets"
     ENROLLED = "enrolled"
+    STATUS = "status"
     CONFIG = "config"
 
     @property
     def needed(self) -> bool:
         """Whether a gate without it refuses every card.
 
-        Without enrolled keys, only those that need one are refused; without a configuration, the gate's file says it.
+        Without enrolled keys, only those that need one are refused; without statuses, only guests; without a
+        configuration, the gate's file says it.
         """
-        return self not in {ListKind.ENROLLED, ListKind.CONFIG}
+        return self not in {ListKind.ENROLLED, ListKind.STATUS, ListKind.CONFIG}
+
+
+CHECKED_PAGES = frozenset({ListKind.TICKETS, ListKind.STATUS})
+"""Lists whose payload is a file of checked pages, with a root."""
 
 
 ROLE_OF: Final[Mapping[ListKind, str]] = MappingProxyType(
@@ -44,6 +50,7 @@ ROLE_OF: Final[Mapping[ListKind, str]] = MappingProxyType(
         ListKind.ENROLLED: "trust",
         ListKind.DENY: "deny",
         ListKind.TICKETS: "tickets",
+        ListKind.STATUS: "tickets",
         ListKind.CONFIG: "config",
     }
 )
@@ -81,6 +88,9 @@ class Manifest:
         payload_bytes: Length of the payload file.
         horizons: For tickets, by device id: the epoch and sequence number of the last tap of that device which the
             balances include. A device adds its own later taps to them.
+        root: For a payload of checked pages, 32 bytes that stand for all of it (`validator.lists.checked_pages`): a
+            gate that has them verifies each page when it reads it, and need not read the whole payload at each start.
+            Empty where the payload is verified by its SHA-256 alone.
     """
 
     kind: ListKind
@@ -91,6 +101,7 @@ class Manifest:
     payload_sha256: bytes
     payload_bytes: int
     horizons: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    root: bytes = b""
 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -109,6 +120,7 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     payload_sha256: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     payload_bytes: _Count
     horizons: dict[_Name, tuple[_Count, _Count]]
+    root: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
 
 
 def seal_manifest(manifest: Manifest, key: Ed25519PrivateKey, signer: str) -> bytes:
@@ -128,6 +140,7 @@ def seal_manifest(manifest: Manifest, key: Ed25519PrivateKey, signer: str) -> by
             manifest.payload_sha256,
             manifest.payload_bytes,
             {device: list(horizon) for device, horizon in sorted(manifest.horizons.items())},
+            manifest.root,
         ]
     )
     _decode(payload, "manifest")
@@ -163,6 +176,8 @@ def _decode(payload: bytes, where: object) -> Manifest:
         raise ListError(where, f"not_after_s {wire.not_after_s} is not after issued_s {wire.issued_s}")
     if wire.horizons and wire.kind is not ListKind.TICKETS:
         raise ListError(where, f"horizons in a list of kind {wire.kind}")
+    if len(wire.root) not in (0, 32) or (wire.root and wire.kind not in CHECKED_PAGES):
+        raise ListError(where, f"a root of {len(wire.root)} bytes in a list of kind {wire.kind}")
     return Manifest(
         kind=wire.kind,
         region=wire.region,
@@ -172,6 +187,7 @@ def _decode(payload: bytes, where: object) -> Manifest:
         payload_sha256=wire.payload_sha256,
         payload_bytes=wire.payload_bytes,
         horizons=wire.horizons,
+        root=wire.root,
     )
 
 
