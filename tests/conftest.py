@@ -1,16 +1,24 @@
 """What holds for every test."""
 
 import logging
-import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import settings
 
+from tests.hostile import ROUNDS, SOAK
+
 # No deadline: tests do not time things, and the first example of a law may have to make an RSA key.
-settings.register_profile("pilet", deadline=None, max_examples=1000 if os.environ.get("PILET_SOAK") == "1" else 100)
+settings.register_profile("pilet", deadline=None, max_examples=1000 if SOAK else 100)
 settings.load_profile("pilet")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a hostile law its rounds: all laws have the first before any has the second."""
+    if SOAK and metafunc.definition.get_closest_marker("hostile") is not None:
+        metafunc.fixturenames.append("soak_round")
+        metafunc.parametrize("soak_round", range(ROUNDS), scope="session")
 
 
 @pytest.fixture(autouse=True, scope="session")
