@@ -1,4 +1,4 @@
-"""From the ceremony of keys to a stolen card that is refused: commands as people type them, real processes, one gate."""
+"""From the ceremony of keys to a stolen card that is refused: what people type, real processes, and one gate."""
 
 import asyncio
 import datetime as dt
