@@ -5,29 +5,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from backend_sync import config as office_file
-from backend_sync import revocations
 from backend_sync.catalogue.keys_command import keys
 from backend_sync.cataloguing import list_catalogue
 from backend_sync.config import OfficeConfig
 from backend_sync.delivery import deliver
 from backend_sync.key_files import enrolled_keys, named_keys
-from backend_sync.ledger import Ledger, LedgerMissing
-from backend_sync.publisher import Dates, InputMissing, Published, Publisher, PublishError
+from backend_sync.ledger import Ledger
+from backend_sync.publisher import Dates, Published, Publisher, PublishError
 from backend_sync.region_file import load_region_file
-from backend_sync.sales import Sale
+from backend_sync.sales_file import sales_in
 from validator import config as gate_file
 from validator import estonian_issuers
 from validator.commandline import JsonOption, print_json
 from validator.lists.manifest import ListKind, Manifest
-from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind, Scheme
+from validator.model import Scheme
 from validator.publishers import Publishers
 
 publish = typer.Typer(help="Record sales; build, sign and deliver lists.", no_args_is_help=True)
@@ -37,81 +35,6 @@ OfficeOption = Annotated[Path, typer.Option("--config", help="The back office's 
 EmptyOption = Annotated[bool, typer.Option("--empty", help="Publish the list although nothing is on it.")]
 DEFAULT_OFFICE = office_file.DEFAULT
 DAY_S = 24 * 3600
-
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a sales file. Times are seconds since 1970 UTC, money is in minor units.
-
-    Attributes:
-        sale: Number of the sale, unique for ever; recording it twice changes nothing.
-        credential_id: Whose, 32 hexadecimal digits.
-        kind: What was sold.
-        price: What was paid.
-        sold: When.
-        valid_from: First second of validity.
-        valid_until: First second after it.
-        active_from: When the first ride is allowed; left out, when validity begins.
-        rides: Rides of a carnet.
-        balance: Value loaded.
-        fare: What one ride takes from stored value.
-        pass_back_s: Seconds within which a second ride at the same place is refused.
-        places: Where it is valid; empty is everywhere.
-        residents_only: A concession: an identity card that is tapped for it has to be a resident's.
-        least_assurance: Least proof that a gate takes a ride for: the chip's, or its holder's with a PIN.
-    """
-
-    sale: _Count
-    credential_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{32}$")]
-    kind: Literal["period_pass", "carnet", "stored_value"]
-    price: _Count
-    sold: _Count
-    valid_from: _Count
-    valid_until: _Count
-    active_from: _Count | None = None
-    rides: _Count = 0
-    balance: _Count = 0
-    fare: _Count = 0
-    pass_back_s: _Count = 0
-    places: list[str] = []
-    residents_only: bool = False
-    least_assurance: Literal["chip", "holder"] = "chip"
-
-    def sale_of(self) -> Sale:
-        """Return the sale that the line tells of.
-
-        Raises:
-            ValueError: Nobody can have sold that.
-        """
-        for wrong, why in self._impossible():
-            if wrong:
-                raise ValueError(f"sale {self.sale}: {why}")
-        product = Product(
-            product_id=self.sale,
-            kind=ProductKind[self.kind.upper()],
-            valid_from=self.valid_from,
-            valid_until=self.valid_until,
-            active_from=self.valid_from if self.active_from is None else self.active_from,
-            rides=self.rides,
-            balance=self.balance,
-            fare=self.fare,
-            pass_back_s=self.pass_back_s,
-            places=frozenset(self.places),
-            residents_only=self.residents_only,
-            least_assurance=Assurance[self.least_assurance.upper()],
-        )
-        return Sale(bytes.fromhex(self.credential_id), product, self.price, self.sold * 1000)
-
-    def _impossible(self) -> Iterator[tuple[bool, str]]:
-        """Say what a seller cannot have meant; what no gate can decide by, the sale itself refuses."""
-        carnet, stored_value = self.kind == "carnet", self.kind == "stored_value"
-        yield (self.active_from or 0) >= self.valid_until, "active_from is not before valid_until"
-        yield carnet and not self.rides, "a carnet without rides"
-        yield not carnet and bool(self.rides), f"rides on a {self.kind}"
-        yield stored_value and not self.balance, "stored value without a balance"
-        yield stored_value and not self.fare, "stored value without a fare: every ride would be free"
-        yield not stored_value and bool(self.balance or self.fare), f"a balance or a fare on a {self.kind}"
 
 
 @publish.command("trust")
@@ -176,39 +99,6 @@ def publish_trust(
     tell(published.manifest, published.entries, as_json=as_json)
 
 
-@publish.command("deny")
-def publish_deny(
-    file: Annotated[Path, typer.Argument(help="One credential id a line, 32 hexadecimal digits; # begins a comment.")],
-    config: OfficeOption = DEFAULT_OFFICE,
-    *,
-    without_ended: Annotated[
-        bool, typer.Option("--without-ended", help="Leave out the cards that ended, as the ledger has them.")
-    ] = False,
-    empty: EmptyOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Publish the credentials that are refused although authentic: the file's, those that ended or were revoked."""
-    office = office_file.load(config)
-    dates = dates_for(office.publisher_section().deny_days)
-    credential_ids = list(_credential_ids(file))
-    if not credential_ids and not empty:
-        raise PublishError(
-            f"{file}: no credential is named, so that everybody would be let in; --empty if that is meant"
-        )
-    publisher = publisher_of(office, ListKind.DENY)
-    ended, revoked, row = _denied(office)
-    if without_ended:
-        ended = set()
-    published = publisher.deny([*credential_ids, *ended, *revoked], dates, row)
-    bring(office, published)
-    added = len(ended.difference(credential_ids))
-    also = len(revoked.difference(credential_ids, ended))
-    tell(published.manifest, published.entries, as_json=as_json, ended_added=added, revoked_added=also)
-    if not as_json:
-        said = "the cards that ended were left out" if without_ended else f"{added} of them: cards that ended"
-        Console().print(f"{said}; {also}: cards that were revoked")
-
-
 @publish.command("sales")
 def record_sales(
     file: Annotated[Path, typer.Argument(help="One sale a line, JSON; a line that begins with # is a comment.")],
@@ -218,7 +108,7 @@ def record_sales(
 ) -> None:
     """Record sales in the ledger: all of the file, or nothing if a line is wrong. Publish tickets afterwards."""
     office = office_file.load(config)
-    sales = list(_sales(file))
+    sales = list(sales_in(file))
     with Ledger.open(office.ledger_url, create=True) as ledger:
         new, begun = ledger.record_sales(sales), ledger.begun
     if as_json:
@@ -359,22 +249,6 @@ def bring(office: OfficeConfig, published: Published, percent: int | None = None
         catalogue.bring(published, first, int(time.time()))
 
 
-def _denied(office: OfficeConfig) -> tuple[set[bytes], set[bytes], int]:
-    """Return the credentials that ended, those that were revoked, and the last row of revocations.
-
-    All are empty where nothing was recorded yet.
-    """
-    try:
-        with Ledger.open(office.ledger_url) as ledger, ledger.reading() as connection:
-            revoked = {each.id for each in revocations.revoked(connection)}
-            return revocations.ended_credential_ids(connection), revoked, revocations.last_row(connection)
-    except LedgerMissing as error:
-        Console(stderr=True).print(
-            f"no cards that ended or were revoked are added: {error}", soft_wrap=True, markup=False
-        )
-        return set(), set(), 0
-
-
 def dates_for(days: float) -> Dates:
     """Return the dates of a list that is made now and fresh for so many days."""
     now_s = int(time.time())
@@ -417,41 +291,6 @@ def _national(options: list[str]) -> dict[Scheme, list[Path]]:
 def _unfolded(paths: list[Path]) -> list[Path]:
     """Put a folder's files in its place: of `--travel *.pem` a shell makes one authority and many root certificates."""
     return [each for path in paths for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file that say something, numbered from 1."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputMissing(f"{file}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise PublishError(f"{file}: is not text in UTF-8: {error}") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        content = line.strip()
-        if content and not content.startswith("#"):
-            yield number, content
-
-
-def _credential_ids(file: Path) -> Iterator[bytes]:
-    for number, line in _lines(file):
-        try:
-            credential_id = bytes.fromhex(line.partition("#")[0])
-        except ValueError:
-            credential_id = b""
-        if len(credential_id) != CREDENTIAL_ID_BYTES:
-            raise PublishError(
-                f"{file}, line {number}: a credential id has {2 * CREDENTIAL_ID_BYTES} hexadecimal digits"
-            )
-        yield credential_id
-
-
-def _sales(file: Path) -> Iterator[Sale]:
-    for number, line in _lines(file):
-        try:
-            yield msgspec.json.decode(line, type=SaleLine).sale_of()
-        except (msgspec.DecodeError, ValueError) as error:
-            raise PublishError(f"{file}, line {number}: {error}") from None
 
 
 def tell(manifest: Manifest, entries: int | None = None, *, as_json: bool, **more: int) -> None:
