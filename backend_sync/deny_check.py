@@ -33,8 +33,9 @@ def refuse_wrong(
         if not listed.denied(Credential(each)):
             raise PublishError(f"deny list: {each.hex()} would not be refused; nothing is published")
     for section in numbered:
+        numbers = listed.numbered.get(section.issuer)
         for number in section.numbers:
-            if not listed.denied(Credential(b"", section.issuer, index=number)):
+            if numbers is None or not numbers.denied(number):
                 raise PublishError(
                     f"deny list: card {number} of {section.issuer.hex()} would not be refused; nothing is published"
                 )
