@@ -3,7 +3,7 @@
 import builtins
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def test_without_numpy_a_register_says_what_to_install(
 ) -> None:
     imported = builtins.__import__
 
-    def without(name: str, *rest: Any, **more: Mapping[str, Any]) -> Any:
+    def without(name: str, *rest: Any, **more: Any) -> Any:
         if name.partition(".")[0] == "numpy":
             raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
         return imported(name, *rest, **more)
