@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from backend_sync import announcing, enrolling, linking, revoking, spreading
+from backend_sync import announcing, denying, enrolling, linking, revoking, spreading
 from backend_sync import config as office_file
 from backend_sync import ingest as ingesting
 from backend_sync import reconcile as reconciling
@@ -59,6 +59,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+denying.add_to(publish)
 spreading.add_to(publish)
 app.add_typer(publish, name="publish")
 linking.add_to(enrolling.app)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, unique
 from itertools import chain
 
-from sqlalchemy import Connection, Select, and_, delete, insert, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, insert, select, update
 
 from backend_sync import schema
 from backend_sync.accounts_file import Applicant
@@ -18,7 +18,9 @@ from backend_sync.bureau_answers import Answer
 from backend_sync.card_family import CardFamily
 from backend_sync.enrolment_errors import EnrolmentError
 from backend_sync.schema import BINDING, BINDING_HELD, BUREAU_ANSWER, CREDENTIAL, PERSONALISATION
+from validator.card_index import TOKENS
 from validator.certificates import card_credential_id
+from validator.model import Credential
 
 _FETCHED = 1000
 
@@ -59,6 +61,11 @@ class HeldCard:
     credential_id: bytes | None
     family: CardFamily
     state: BindingState
+
+    @property
+    def credential(self) -> Credential | None:
+        """What a deny list knows it by, its number included; None until the bureau has said which chip it is on."""
+        return None if self.credential_id is None else _numbered(self.credential_id, self.serial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +189,47 @@ def record_answers(
     return Answered(live, ended, len(answers) - len(new), len(new) - live - ended)
 
 
-def ended_credential_ids(connection: Connection) -> Iterator[bytes]:
-    """Yield the credentials that ended, 16 bytes each, by serial number: they belong on the deny list.
+def ended_cards(connection: Connection) -> Iterator[Credential]:
+    """Yield the cards that ended, with their numbers, by serial number: they belong on the deny list.
 
     A card that the bureau never named a chip for has no credential, and nobody can have sold it anything.
     """
     ended = (
-        select(CREDENTIAL.c.id, BUREAU_ANSWER.c.uid)
+        _made()
         .join(BINDING, BINDING.c.serial == CREDENTIAL.c.serial)
-        .join(BUREAU_ANSWER, and_(BUREAU_ANSWER.c.serial == CREDENTIAL.c.serial, BUREAU_ANSWER.c.uid.is_not(None)))
         .where(BINDING.c.state == BindingState.ENDED.value)
         .order_by(CREDENTIAL.c.serial)
         .execution_options(yield_per=_FETCHED)
     )
     for row in connection.execute(ended):
-        yield card_credential_id(row.id, row.uid)
+        yield _numbered(card_credential_id(row.id, row.uid), row.serial)
+
+
+def ended_credential_ids(connection: Connection) -> Iterator[bytes]:
+    """Yield the credentials that ended, 16 bytes each, by serial number."""
+    return (each.id for each in ended_cards(connection))
+
+
+def made_cards(connection: Connection, serials: Sequence[int]) -> list[Credential]:
+    """Return those of these cards that were made, with their numbers, by serial number."""
+    wanted = _made().where(CREDENTIAL.c.serial.in_(serials)).order_by(CREDENTIAL.c.serial)
+    return [_numbered(card_credential_id(row.id, row.uid), row.serial) for row in connection.execute(wanted)]
+
+
+def numbers_given(connection: Connection) -> int:
+    """Return the number that no card has yet, nor any number after it; 0 where there never was a batch."""
+    last = connection.execute(select(func.max(CREDENTIAL.c.serial))).scalar()
+    return 0 if last is None else int(last) + 1
+
+
+def _numbered(credential_id: bytes, serial: int) -> Credential:
+    """A batch puts the serial number into the token (`enrolment.issue`)."""
+    return Credential(credential_id, TOKENS, index=serial)
+
+
+def _made() -> Select[tuple[int, bytes, bytes | None]]:
+    named = and_(BUREAU_ANSWER.c.serial == CREDENTIAL.c.serial, BUREAU_ANSWER.c.uid.is_not(None))
+    return select(CREDENTIAL.c.serial, CREDENTIAL.c.id, BUREAU_ANSWER.c.uid).join(BUREAU_ANSWER, named)
 
 
 def _held(accounts: Sequence[str]) -> Select[tuple[str, int, bytes, str, int, bytes | None]]:

@@ -6,7 +6,6 @@
 Each version is first installed into a scratch directory with the very code that a device runs.
 """
 
-import datetime as dt
 import os
 import shutil
 import tempfile
@@ -16,15 +15,22 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from backend_sync.key_files import one_key
+from backend_sync.deny_check import refuse_wrong
+from backend_sync.issuer_files import (
+    certificates_in,
+    component_root_in,
+    national_issuers_in,
+    pkoc_issuer_in,
+    rehearse_issuer,
+    rehearse_signer,
+    rehearse_travel_anchor,
+)
 from backend_sync.publish_errors import InputMissing, PublishError
-from validator.certificates import CardKey, CertificateError, load_certificates
 from validator.lists import directory
+from validator.lists.dense_deny import DenseDeny
 from validator.lists.deny_list import DenyList, encode_deny_list
 from validator.lists.enrolled_list import write_enrolled_file
 from validator.lists.errors import ListError
@@ -32,8 +38,8 @@ from validator.lists.gate_rules import GateRules, encode_gate_rules
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.status_array import write_status_file
 from validator.lists.ticket_store import write_ticket_store
-from validator.lists.trust_list import encode_trust_list, load_component_root, parse_trust_list
-from validator.model import Product, Scheme
+from validator.lists.trust_list import encode_trust_list, parse_trust_list
+from validator.model import Credential, Product, Scheme
 from validator.trust_store import NationalIssuers
 
 __all__ = ["Dates", "InputMissing", "PublishError", "Published", "Publisher", "create_key", "write_public_key"]
@@ -117,14 +123,14 @@ class Publisher:
             InputMissing: A file cannot be read.
             PublishError: A file holds something else, or somebody who is no issuer; or there is nobody.
         """
-        roots, others = _certificates(anchors, _rehearse_issuer), _certificates(intermediates, _rehearse_issuer)
-        keys = {reference: _pkoc_issuer(reference, path) for reference, path in (pkoc_issuers or {}).items()}
-        signers = _certificates(sm_signers, lambda one, where: _rehearse_signer(one, where, dates.issued_s))
+        roots, others = certificates_in(anchors, rehearse_issuer), certificates_in(intermediates, rehearse_issuer)
+        keys = {reference: pkoc_issuer_in(reference, path) for reference, path in (pkoc_issuers or {}).items()}
+        signers = certificates_in(sm_signers, lambda one, where: rehearse_signer(one, where, dates.issued_s))
         schemes = dict(pinned or {})
         for scheme, paths in (national or {}).items():
-            schemes[scheme] = _national(paths, schemes.get(scheme))
-        travel = _certificates(travel_anchors, _rehearse_travel_anchor)
-        components = [_component_root(path) for path in component_roots]
+            schemes[scheme] = national_issuers_in(paths, schemes.get(scheme))
+        travel = certificates_in(travel_anchors, rehearse_travel_anchor)
+        components = [component_root_in(path) for path in component_roots]
         if not (roots or others or keys or signers or schemes or travel or components or empty):
             raise PublishError("trust list: nobody is on it, so that no issuer's card would be believed")
         payload = encode_trust_list(
@@ -138,23 +144,39 @@ class Publisher:
         entries = len({*roots, *others, *signers, *travel} | issuers) + len(keys) + len(components)
         return self._publish(ListKind.TRUST, dates, _writer(payload, entries))
 
-    def deny(self, credential_ids: Iterable[bytes], dates: Dates, row: int = 0) -> Published:
-        """Publish a deny list from credential ids, 16 bytes each, in any order.
+    def deny(
+        self,
+        credential_ids: Iterable[bytes],
+        dates: Dates,
+        row: int = 0,
+        *,
+        numbered: Iterable[DenseDeny] = (),
+        register: bytes = b"",
+        asked: Iterable[tuple[Credential, bool]] = (),
+    ) -> Published:
+        """Publish a deny list, after it was asked about every id and number that it was made from.
 
         Args:
-            credential_ids: The ids.
+            credential_ids: Ids, 16 bytes each, in any order.
             dates: When it is made, and until when it is fresh.
             row: The last of the ledger's revocations that is in it: what came later has to be announced.
+            numbered: Numbers that are refused, one list for an issuer.
+            register: A nation's cards without numbers, as `clubcard_builder.build` made it; empty for none.
+            asked: Cards that the list is asked about beside these, and whether each has to be refused.
 
         Raises:
-            PublishError: An id has another length.
+            PublishError: An id has another length, an issuer is there twice, a gate could not install the list, or it
+                gives a wrong answer.
         """
+        ids, sections = set(credential_ids), list(numbered)
         try:
-            payload = encode_deny_list(credential_ids)
+            payload = encode_deny_list(ids, sections, register)
+            listed = DenyList.parse(payload)
         except ListError as error:
             raise PublishError(str(error)) from error
+        refuse_wrong(listed, ids, sections, register, asked)
         beside = {ROW: b"%d\n" % row}
-        return self._publish(ListKind.DENY, dates, _writer(payload, len(DenyList.parse(payload))), beside=beside)
+        return self._publish(ListKind.DENY, dates, _writer(payload, len(listed)), beside=beside)
 
     def tickets(
         self,
@@ -333,70 +355,6 @@ def write_public_key(key: Ed25519PrivateKey, path: Path) -> None:
         _write(path, pem)
     except OSError as error:
         raise PublishError(f"{path}: {error.strerror or error}") from error
-
-
-_Rehearsal = Callable[[x509.Certificate, str], None]
-
-
-def _certificates(paths: Iterable[Path], rehearse: _Rehearsal) -> list[x509.Certificate]:
-    """Read certificates, and refuse each that no gate would take while it can still be said which file it came from."""
-    found: list[x509.Certificate] = []
-    for path in paths:
-        try:
-            certificates = load_certificates(path.read_bytes())
-            for number, certificate in enumerate(certificates, 1):
-                rehearse(certificate, f"{path}, certificate {number}")
-        except OSError as error:
-            raise InputMissing(f"{path}: {error.strerror or error}") from error
-        except CertificateError as error:
-            raise PublishError(f"{path}: {error}") from None
-        except ListError as error:
-            raise PublishError(str(error)) from None
-        found += certificates
-    return found
-
-
-def _rehearse_issuer(certificate: x509.Certificate, where: str) -> None:
-    parse_trust_list(encode_trust_list([certificate], []), where)
-
-
-def _rehearse_travel_anchor(certificate: x509.Certificate, where: str) -> None:
-    parse_trust_list(encode_trust_list([], [], travel_anchors=[certificate]), where)
-
-
-def _component_root(path: Path) -> rsa.RSAPublicKey:
-    try:
-        return load_component_root(path, path.read_bytes())
-    except OSError as error:
-        raise InputMissing(f"{path}: {error.strerror or error}") from error
-    except ListError as error:
-        raise PublishError(str(error)) from None
-
-
-def _national(paths: Sequence[Path], others: NationalIssuers | None) -> NationalIssuers:
-    issuers = _certificates(paths, _rehearse_issuer)
-    anchors = tuple(each for each in issuers if each.issuer == each.subject)
-    intermediates = tuple(each for each in issuers if each not in anchors)
-    if others is None:
-        return NationalIssuers(anchors, intermediates)
-    return NationalIssuers(anchors + others.anchors, intermediates + others.intermediates)
-
-
-def _rehearse_signer(certificate: x509.Certificate, where: str, at_s: int) -> None:
-    parsed = parse_trust_list(encode_trust_list([], [], sm_signers=[certificate]), where)
-    for signer in parsed.sm_signers.values():
-        if signer.not_after < at_s:
-            ended = dt.datetime.fromtimestamp(signer.not_after, dt.UTC)
-            raise ListError(where, f"{signer.name} ended on {ended:%Y-%m-%d}: its cards need new certificates")
-
-
-def _pkoc_issuer(reference: str, path: Path) -> CardKey:
-    key = one_key(path)
-    try:
-        parse_trust_list(encode_trust_list([], [], {reference: key}), path)
-    except ListError as error:
-        raise PublishError(str(error)) from None
-    return key
 
 
 def _writer(content: bytes, entries: int) -> Callable[[Path], int]:

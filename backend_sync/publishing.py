@@ -12,16 +12,15 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from backend_sync import config as office_file
-from backend_sync import revocations
 from backend_sync.catalogue.keys_command import keys
 from backend_sync.cataloguing import list_catalogue
 from backend_sync.config import OfficeConfig
 from backend_sync.delivery import deliver
 from backend_sync.key_files import enrolled_keys, named_keys
-from backend_sync.ledger import Ledger, LedgerMissing
-from backend_sync.line_files import read_credential_ids, read_sales
+from backend_sync.ledger import Ledger
 from backend_sync.publisher import Dates, Published, Publisher, PublishError
 from backend_sync.region_file import load_region_file
+from backend_sync.sales_file import sales_in
 from validator import config as gate_file
 from validator import estonian_issuers
 from validator.commandline import JsonOption, print_json
@@ -100,39 +99,6 @@ def publish_trust(
     tell(published.manifest, published.entries, as_json=as_json)
 
 
-@publish.command("deny")
-def publish_deny(
-    file: Annotated[Path, typer.Argument(help="One credential id a line, 32 hexadecimal digits; # begins a comment.")],
-    config: OfficeOption = DEFAULT_OFFICE,
-    *,
-    without_ended: Annotated[
-        bool, typer.Option("--without-ended", help="Leave out the cards that ended, as the ledger has them.")
-    ] = False,
-    empty: EmptyOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Publish the credentials that are refused although authentic: the file's, those that ended or were revoked."""
-    office = office_file.load(config)
-    dates = dates_for(office.publisher_section().deny_days)
-    credential_ids = list(read_credential_ids(file))
-    if not credential_ids and not empty:
-        raise PublishError(
-            f"{file}: no credential is named, so that everybody would be let in; --empty if that is meant"
-        )
-    publisher = publisher_of(office, ListKind.DENY)
-    ended, revoked, row = _denied(office)
-    if without_ended:
-        ended = set()
-    published = publisher.deny([*credential_ids, *ended, *revoked], dates, row)
-    bring(office, published)
-    added = len(ended.difference(credential_ids))
-    also = len(revoked.difference(credential_ids, ended))
-    tell(published.manifest, published.entries, as_json=as_json, ended_added=added, revoked_added=also)
-    if not as_json:
-        said = "the cards that ended were left out" if without_ended else f"{added} of them: cards that ended"
-        Console().print(f"{said}; {also}: cards that were revoked")
-
-
 @publish.command("sales")
 def record_sales(
     file: Annotated[Path, typer.Argument(help="One sale a line, JSON; a line that begins with # is a comment.")],
@@ -142,7 +108,7 @@ def record_sales(
 ) -> None:
     """Record sales in the ledger: all of the file, or nothing if a line is wrong. Publish tickets afterwards."""
     office = office_file.load(config)
-    sales = list(read_sales(file))
+    sales = list(sales_in(file))
     with Ledger.open(office.ledger_url, create=True) as ledger:
         new, begun = ledger.record_sales(sales), ledger.begun
     if as_json:
@@ -281,22 +247,6 @@ def bring(office: OfficeConfig, published: Published, percent: int | None = None
     if catalogue is not None:
         first = office.catalogue_section().canary_percent if percent is None else percent
         catalogue.bring(published, first, int(time.time()))
-
-
-def _denied(office: OfficeConfig) -> tuple[set[bytes], set[bytes], int]:
-    """Return the credentials that ended, those that were revoked, and the last row of revocations.
-
-    All are empty where nothing was recorded yet.
-    """
-    try:
-        with Ledger.open(office.ledger_url) as ledger, ledger.reading() as connection:
-            revoked = {each.id for each in revocations.revoked(connection)}
-            return revocations.ended_credential_ids(connection), revoked, revocations.last_row(connection)
-    except LedgerMissing as error:
-        Console(stderr=True).print(
-            f"no cards that ended or were revoked are added: {error}", soft_wrap=True, markup=False
-        )
-        return set(), set(), 0
 
 
 def dates_for(days: float) -> Dates:

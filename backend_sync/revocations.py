@@ -43,14 +43,19 @@ def revoke(connection: Connection, credentials: Iterable[Credential], why: Why, 
     Args:
         connection: A transaction that writes.
         credentials: The cards; each counts once. Naming one again with its issuer or number, which was not known, says
-            it anew.
+            it anew; what was known of it stays known.
         why: Why; a reason to revoke.
         now_ms: Milliseconds since 1970 UTC.
+
+    Raises:
+        EnrolmentError: One has a number that the ledger gave to another card, or to none that was made.
     """
     revoked = known = 0
     for chunk in _chunks(credentials):
+        _refuse_others_numbers(connection, chunk)
         said = _last_words(connection, [each.id for each in chunk])
-        new = [each for each in chunk if each.id not in said or _tells_more(each, said[each.id])]
+        told = [_with_what_was_known(each, said.get(each.id)) for each in chunk]
+        new = [each for each in told if each.id not in said or _tells_more(each, said[each.id])]
         _write(connection, new, why, now_ms)
         revoked, known = revoked + len(new), known + len(chunk) - len(new)
     return revoked, known
@@ -85,11 +90,10 @@ def restore(connection: Connection, credential_ids: Iterable[bytes], why: Why, n
 def of_account(connection: Connection, account: str) -> list[Credential]:
     """Return the cards that an account holds: of its batch, and linked at a desk. Empty where there is none."""
     held = bindings.held(connection, [account]).get(account)
-    found = (
-        [] if held is None or held.credential_id is None else [Credential(held.credential_id, TOKENS, 0, held.serial)]
-    )
-    live = (one for one in links.of_accounts(connection, [account]) if one.ended is None)
-    return [*found, *(Credential(one.credential_id) for one in live)]
+    card = None if held is None else held.credential
+    live = (one.credential_id for one in links.of_accounts(connection, [account]) if one.ended is None)
+    found = {each: Credential(each) for each in live} | ({} if card is None else {card.id: card})
+    return list(found.values())
 
 
 def last_row(connection: Connection) -> int:
@@ -142,8 +146,27 @@ def _last_words(
 
 
 def _tells_more(credential: Credential, said: Row[Any]) -> bool:
-    known = _credential(said)
-    return not said.revoked or (credential != known and credential != Credential(credential.id))
+    return not said.revoked or credential != _credential(said)
+
+
+def _with_what_was_known(credential: Credential, said: Row[Any] | None) -> Credential:
+    """Fill in what was said before: a list may know the card by its number, and only that takes it out again."""
+    if said is None or credential.issuer_id not in (b"", said.issuer_id):
+        return credential
+    number = said.number if credential.index is None else credential.index
+    return Credential(credential.id, said.issuer_id, credential.issued_s or said.issued_s, number)
+
+
+def _refuse_others_numbers(connection: Connection, credentials: Sequence[Credential]) -> None:
+    """A wrong number would have another card refused; of tokens the ledger knows whose each is."""
+    given = [(each, each.index) for each in credentials if each.issuer_id == TOKENS and each.index is not None]
+    cards = {each.index: each.id for each in bindings.made_cards(connection, [number for _, number in given])}
+    for each, number in given:
+        if cards.get(number) != each.id:
+            raise EnrolmentError(
+                f"{each.id.hex()} has not the number {number}, as this ledger gave them out; leave the number out. "
+                "Nothing was changed"
+            )
 
 
 def _write(connection: Connection, credentials: Sequence[Credential], why: Why, now_ms: int) -> None:

@@ -1,7 +1,9 @@
 """The publisher: what it publishes a gate installs, and what no gate could install it does not publish."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -9,9 +11,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_publ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backend_sync.clubcard_builder import build
 from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError, create_key, write_public_key
+from backend_sync.ribbon_builder import Ids
+from tests.backend_sync.test_deny_changes import ids_of
 from tests.validator.authority import FOR_CARDS, Authority
 from validator.config import load_private_key
+from validator.lists.dense_deny import dense_deny
+from validator.lists.deny_list import encode_deny_list, register_block
 from validator.lists.directory import install
 from validator.lists.gate_rules import KEEP, GateRules, StalePolicy
 from validator.lists.installed import load
@@ -84,6 +91,98 @@ def test_every_deny_list_is_installable(publisher: Publisher, tmp_path: Path, id
     assert lists.deny is not None
     assert len(lists.deny) == len(ids)
     assert all(lists.denied(Credential(credential)) for credential in ids)
+
+
+NUMBERED = st.dictionaries(
+    st.sampled_from([b"a first issuer..", b"a second issuer."]), st.sets(st.integers(0, 99), max_size=20)
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ids=st.sets(st.binary(min_size=16, max_size=16), max_size=9),
+    numbers=NUMBERED,
+    revoked=st.sets(st.integers(0, 29), max_size=20),
+)
+def test_a_list_of_all_three_forms_denies_just_those_it_was_made_from(
+    publisher: Publisher, tmp_path: Path, ids: set[bytes], numbers: dict[bytes, set[int]], revoked: set[int]
+) -> None:
+    nation = [Credential(b"a foreign card%02d" % number, b"a third issuer..", 1_700_000_000) for number in range(30)]
+    block = BlockOf(nation, revoked)
+    sections = [dense_deny(issuer, 100, sorted(each)) for issuer, each in numbers.items()]
+    asked = [(card, number in revoked) for number, card in enumerate(nation)]
+    register = build([block], b"a seed").payload
+    one = publisher.deny(ids, DATES, numbered=sections, register=register, asked=asked)
+    keys = {"office": publisher.key.public_key()}
+    install(tmp_path / "gate", one.manifest_path.read_bytes(), one.payload_path, keys)
+    denied = load(tmp_path / "gate", keys, "north").denied
+    assert all(denied(Credential(each)) for each in ids)
+    for issuer, listed in numbers.items():
+        asked_by_number = {each for each in range(120) if denied(Credential(b"whoever it may be", issuer, index=each))}
+        assert asked_by_number == listed
+    assert {number for number, card in enumerate(nation) if denied(card)} == revoked
+    assert one.entries == len(ids) + sum(map(len, numbers.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockOf:
+    """Cards of one issuer and year, some of which are revoked."""
+
+    cards: list[Credential]
+    places: set[int]
+    covered_until_s: int = 1_700_000_000
+
+    @property
+    def name(self) -> bytes:
+        return register_block(self.cards[0].issuer_id, self.covered_until_s)
+
+    def good(self) -> Iterator[Ids]:
+        yield ids_of(card for place, card in enumerate(self.cards) if place not in self.places)
+
+    def revoked(self) -> Iterator[Ids]:
+        yield ids_of(card for place, card in enumerate(self.cards) if place in self.places)
+
+
+class TestAWrongListIsNotPublished:
+    """Whatever went wrong between what was given and what a gate would read."""
+
+    SECTION = dense_deny(b"a first issuer..", 100, [7, 9])
+    NATION = BlockOf([Credential(CARD, b"a third issuer..", 1_700_000_000)], {0})
+    REGISTER = build([NATION], b"a seed").payload
+
+    @pytest.mark.parametrize(
+        ("other", "why"),
+        [
+            (([], [SECTION], REGISTER), "would not be refused"),
+            (([CARD], [], REGISTER), "card 7 of .* would not be refused"),
+            (([CARD], [dense_deny(SECTION.issuer, 100, [9])], REGISTER), "card 7 of .* would not be refused"),
+            (([CARD], [dense_deny(SECTION.issuer, 100, [7, 8, 9])], REGISTER), "it holds 4 cards and was made from 3"),
+            (([CARD, bytes(16)], [SECTION], REGISTER), "it holds 4 cards and was made from 3"),
+            (([CARD], [SECTION], b""), "its register is not the one"),
+            (([CARD], [SECTION], build([NATION], b"other").payload), "its register is not the one"),
+        ],
+    )
+    def test_another_list_than_was_meant(
+        self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, other: tuple[Any, Any, bytes], why: str
+    ) -> None:
+        monkeypatch.setattr("backend_sync.publisher.encode_deny_list", lambda *_: encode_deny_list(*other))
+        with pytest.raises(PublishError, match=why):
+            publisher.deny([CARD], DATES, numbered=[self.SECTION], register=self.REGISTER)
+        assert not publisher.out.exists()
+
+    @pytest.mark.parametrize("denied", [True, False])
+    def test_a_card_that_was_asked_about(self, publisher: Publisher, denied: bool) -> None:  # noqa: FBT001 - pytest passes by name
+        card = Credential(b"some other card.", self.SECTION.issuer, index=8 if denied else 9)
+        with pytest.raises(PublishError, match="would not be refused" if denied else "would be refused"):
+            publisher.deny([CARD], DATES, numbered=[self.SECTION], asked=[(card, denied)])
+        assert not publisher.out.exists()
+
+    def test_what_no_gate_could_read(self, publisher: Publisher) -> None:
+        with pytest.raises(PublishError, match="two sections of the issuer"):
+            publisher.deny([], DATES, numbered=[self.SECTION, self.SECTION])
+        with pytest.raises(PublishError, match="damaged"):
+            publisher.deny([], DATES, register=self.REGISTER[:-1] + bytes([self.REGISTER[-1] ^ 1]))
+        assert not publisher.out.exists()
 
 
 class TestNothingBadIsPublished:

@@ -16,12 +16,11 @@ from backend_sync.ledger import Ledger
 from backend_sync.revocation_word import Word
 from backend_sync.revocations import Why
 from backend_sync.revocations_table import REVOCATION, create_revocations
-from validator.card_index import TOKENS
 from validator.model import Credential
 
 CARDS = [
     *(Credential(b"enrolled card%03d" % number) for number in range(4)),
-    *(Credential(b"numbered card%03d" % number, TOKENS, 1_700_000_000, number) for number in range(4)),
+    *(Credential(b"numbered card%03d" % number, b"a foreign issuer", 1_700_000_000, number) for number in range(4)),
 ]
 NOW_MS = 1_800_000_000_000
 

@@ -18,6 +18,7 @@ from backend_sync.demo.depot import Depot
 from backend_sync.issuing import alone
 from backend_sync.ledger import Ledger
 from tests.backend_sync.card_bureau import KEY, private, records, write_accounts, write_keys, write_report
+from validator.card_index import TOKENS
 from validator.commandline import run_app
 from validator.lists.deny_list import DenyList
 from validator.model import Credential
@@ -129,7 +130,14 @@ def test_a_deny_list_has_the_cards_that_ended_each_time(depot: Depot, run: Run) 
         told = run(*deny(depot, "--json"), app=app).json
         assert (told["entries"], told["ended_added"]) == (3, 1)
         payload = (depot.folder / "published" / "deny" / str(version) / "payload").read_bytes()
-        assert all(DenyList.parse(payload).denied(Credential(one)) for one in (bytes(16), *ended))
+        listed = DenyList.parse(payload)
+        assert listed.denied(Credential(bytes(16)))
+        assert all(listed.denied(Credential(one, TOKENS, index=serial)) for serial, one in enumerate(ended, 1))
+        assert (len(listed.ids), list(listed.numbered[TOKENS].numbers), listed.numbered[TOKENS].covers) == (
+            1,
+            [1, 2],
+            4,
+        )
     assert "1 of them: cards that ended" in run(*deny(depot), app=app).out
     told = run(*deny(depot, "--without-ended", "--json"), app=app).json
     assert (told["entries"], told["ended_added"]) == (2, 0)

@@ -1,4 +1,4 @@
-"""Files that say one thing a line: what was sold, and who is refused."""
+"""A file of sales, as sellers hand it in: one JSON object a line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from backend_sync.publish_errors import InputMissing, PublishError
+from backend_sync.publish_errors import PublishError
 from backend_sync.sales import Sale
-from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind
+from backend_sync.text_lines import lines_of
+from validator.model import Assurance, Product, ProductKind
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -86,48 +87,15 @@ class SaleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         yield not stored_value and bool(self.balance or self.fare), f"a balance or a fare on a {self.kind}"
 
 
-def read_credential_ids(file: Path) -> Iterator[bytes]:
-    """Yield the credentials of a file of denials: one a line, 32 hexadecimal digits; what follows a ``#`` is a comment.
+def sales_in(file: Path) -> Iterator[Sale]:
+    """Yield the sales of a file; a line that begins with # is a comment.
 
     Raises:
-        InputMissing: The file cannot be read.
-        PublishError: A line is none.
+        InputMissing: It cannot be read.
+        PublishError: A line is no sale.
     """
-    for number, line in _lines(file):
-        try:
-            credential_id = bytes.fromhex(line.partition("#")[0])
-        except ValueError:
-            credential_id = b""
-        if len(credential_id) != CREDENTIAL_ID_BYTES:
-            raise PublishError(
-                f"{file}, line {number}: a credential id has {2 * CREDENTIAL_ID_BYTES} hexadecimal digits"
-            )
-        yield credential_id
-
-
-def read_sales(file: Path) -> Iterator[Sale]:
-    """Yield the sales of a file: one a line, JSON.
-
-    Raises:
-        InputMissing: The file cannot be read.
-        PublishError: A line is none.
-    """
-    for number, line in _lines(file):
+    for number, line in lines_of(file):
         try:
             yield msgspec.json.decode(line, type=SaleLine).sale_of()
         except (msgspec.DecodeError, ValueError) as error:
             raise PublishError(f"{file}, line {number}: {error}") from None
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file that say something, numbered from 1."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputMissing(f"{file}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise PublishError(f"{file}: is not text in UTF-8: {error}") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        content = line.strip()
-        if content and not content.startswith("#"):
-            yield number, content
