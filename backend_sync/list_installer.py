@@ -199,7 +199,6 @@ class ListInstaller:
         candidate = held or self._fetched(fetch, payload, shelf, _LARGEST.get(ROLE_OF[kind], _GIB))
         if said.payload_sha256.hex() != payload.sha256:
             raise CatalogueRefused(Refusal.MIX_AND_MATCH, payload.path, "is not the payload of its manifest")
-        directory.check_payload(kind, candidate)
         self_check(kind, candidate, self.home.lists, self.passengers())
         directory.install(self.home.lists, sealed, candidate, keys, region=self.home.region)
         shutil.rmtree(shelf, ignore_errors=True)
@@ -249,9 +248,12 @@ class ListInstaller:
 
     def _refuse(self, what: str, version: int, error: CatalogueRefused | ListError) -> None:
         transient = isinstance(error, CatalogueRefused) and error.reason in _TRANSIENT
-        refused = Refused(version, str(error), transient)
+        name = f"{error.reason}: " if isinstance(error, CatalogueRefused) else ""
+        refused = Refused(version, name + error.why, transient)
         if self.refused.get(what) != refused:
-            log.error("list.refused", kind=what, version=version, why=str(error), again=transient)
+            log.error(
+                "list.refused", kind=what, version=version, where=error.where, why=refused.reason, again=transient
+            )
         self.refused[what] = refused
 
 
