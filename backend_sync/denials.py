@@ -108,16 +108,24 @@ class Denials:
             words = {chain.manifest.version: self._words(connection, chain, last) for chain in speaking}
             given_back = any(not each.revoked for said in words.values() for each in said)
             ended = revocations.ended_credential_ids(connection) if given_back else set()
-        made = list[bytes]()
+        made, wrong = list[bytes](), list[ListError]()
         for chain in speaking:
             version = chain.manifest.version
-            step = advance(chain, words[version], ended, now_s, rhythm=self._rhythm, signer=self._signer)
-            if step is not None:
-                changed, sealed = step
-                write_changes(self._lists, version, changed.sealed)
-                self.chains = tuple(changed if each is chain else each for each in self.chains)
-                made.append(sealed)
+            try:
+                step = advance(chain, words[version], ended, now_s, rhythm=self._rhythm, signer=self._signer)
+                if step is not None:
+                    changed, sealed = step
+                    write_changes(self._lists, version, changed.sealed)
+                    self.chains = tuple(changed if each is chain else each for each in self.chains)
+                    made.append(sealed)
+            except ListError as error:
+                wrong.append(error)  # of this list alone: gates that have another one hear what they have to
+                continue
             self._rows[version] = _Rows(self._rows[version].listed, last)
+        if wrong and not made:
+            raise wrong[0]
+        for each in wrong:
+            _LOG.error("a list is told nothing", why=str(each))
         return Made(made, max(map(len, words.values()), default=0), other_lists)
 
     def last_changes(self) -> list[bytes]:
@@ -170,6 +178,9 @@ class Denials:
 
     def _words(self, connection: Connection, chain: Chain, last: int) -> Sequence[Word]:
         rows = self._rows[chain.manifest.version]
+        if last < rows.seen:
+            _LOG.error("the ledger has lost rows; all of its revocations are said again", last=last, seen=rows.seen)
+            rows = self._rows[chain.manifest.version] = _Rows(0, 0)
         return revocations.words_after(connection, rows.seen, rows.listed) if rows.seen < last else ()
 
     def _announced(self) -> list[int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from pathlib import Path
+from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,6 +20,9 @@ from validator.lists.deny_list import DenyList
 from validator.lists.directory import read_verified, version_in_force
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest
+
+AHEAD_S: Final = 24 * 3600
+"""So far a publisher's clock may be ahead of this device's: what is signed moves the gate's clock."""
 
 log = structlog.get_logger("uplink")
 
@@ -56,12 +60,14 @@ class DenyFollower:
         lists: The list directory, which this process owns.
         region: The network that the device belongs to.
         keys: Tells whose changes are believed, by the name they sign with.
+        now_s: Tells the time, seconds since 1970 UTC.
         refused: Why the last change was not taken; empty in good health.
     """
 
     lists: Path
     region: str
     keys: Callable[[], Mapping[str, Ed25519PublicKey]]
+    now_s: Callable[[], int]
     refused: str = ""
     _followed: _Followed | None = field(default=None)
 
@@ -146,6 +152,9 @@ class DenyFollower:
         return Step.APPLIED if self.number > held.number else Step.KNOWN
 
     def _keep(self, held: _Followed, listed: DenyList, change: DenyChange, sealed: tuple[bytes, ...]) -> None:
+        if change.issued_s > self.now_s() + AHEAD_S:
+            where = f"change {change.number} of the deny list"
+            raise ListError(where, f"was made at {change.issued_s}, and it is {self.now_s()}")
         write_changes(self.lists, held.manifest.version, sealed)
         self._followed = _Followed(held.manifest, held.published, listed, change, sealed)
         self.refused = ""

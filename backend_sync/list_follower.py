@@ -34,8 +34,8 @@ log = structlog.get_logger("uplink")
 
 _TIMESTAMP_FILE: Final = f"{TIMESTAMP}.json"
 _REASON_CHARS: Final = 200
-_WAITING: Final = 1024
-"""Changes that came and were not looked at yet; whoever is behind by more catches up instead."""
+_WAITING_BYTES: Final = 8 * 1024 * 1024
+"""Of changes that came and were not looked at yet; whoever is behind by more catches up instead."""
 
 _Sealed = Annotated[list[bytes], msgspec.Meta(max_length=4 * MAX_CHANGES)]
 _T = TypeVar("_T")
@@ -50,6 +50,7 @@ class ListFollower:
         deny: Lays changes over the deny list.
         now_s: Tells the time, seconds since 1970 UTC.
         answer_s: Seconds to wait for what a broker keeps, before it is said that there is nothing.
+        object_s: The same for pieces of lists, which are there, and may come over a slow line.
         retry_s: Seconds after which what could not be had is tried again.
         progress: Called whenever something moved.
         told: Set when there is news for the back office.
@@ -59,13 +60,15 @@ class ListFollower:
     deny: DenyFollower
     now_s: Callable[[], int]
     answer_s: float = 3.0
+    object_s: float = 60.0
     retry_s: float = 60.0
     progress: Callable[[], None] = lambda: None
     told: asyncio.Event = field(default_factory=asyncio.Event)
     _reader: RetainedReader | None = None
     _timestamp: bytes | None = None
     _stamped: bool = False
-    _changes: deque[bytes] = field(default_factory=lambda: deque(maxlen=_WAITING))
+    _changes: deque[bytes] = field(default_factory=deque)
+    _behind: bool = False
     _stirred: asyncio.Event = field(default_factory=asyncio.Event)
     _pending: "Future[bytes] | None" = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -103,7 +106,11 @@ class ListFollower:
         """Take a message that was received; whether it was about lists."""
         region = self.installer.home.region
         if message.topic == wire.list_change(region, ListKind.DENY, "next"):
-            self._changes.append(message.payload)
+            if sum(map(len, self._changes)) + len(message.payload) > _WAITING_BYTES:
+                self._changes.clear()
+                self._behind = True
+            else:
+                self._changes.append(message.payload)
         elif message.topic == wire.list_metadata(region, _TIMESTAMP_FILE):
             self._timestamp, self._stamped = message.payload, bool(message.payload)
         else:
@@ -122,7 +129,8 @@ class ListFollower:
                 states[kind.value] = ListState(
                     version=version,
                     change=self.deny.number if kind is ListKind.DENY else 0,
-                    refused_version=0 if refused is None else refused.version,
+                    # What only could not be had is no vote against a list.
+                    refused_version=0 if refused is None or refused.transient else refused.version,
                     reason=(why if refused is None else refused.reason)[:_REASON_CHARS],
                 )
         of_itself = self.installer.refused.get(CATALOGUE)
@@ -137,25 +145,28 @@ class ListFollower:
 
     async def _work(self, thread: ThreadPoolExecutor) -> None:
         """Take what came: changes first, since they are urgent and small."""
-        while self._changes:
-            await self._take_change(thread, self._changes.popleft())
+        before = self.deny.refused
+        await self._in(thread, self._take_changes)
         if self._stamped:
             self._stamped = False
-            before = dict(self.installer.refused)
+            refused_before = dict(self.installer.refused)
             installed = await self._in(thread, self._refresh)
             if ListKind.DENY in installed:
                 await self._in(thread, self.deny.follow)
-                await self._catch_up(thread)
-            if installed or self.installer.refused != before:
+                self._behind = True
+            if installed or self.installer.refused != refused_before:
                 self.told.set()
-
-    async def _take_change(self, thread: ThreadPoolExecutor, sealed: bytes) -> None:
-        before = self.deny.refused
-        if await self._in(thread, lambda: self.deny.take(sealed)) is Step.GAP:
+        if self._behind:
+            self._behind = False
             await self._catch_up(thread)
         self.progress()
         if self.deny.refused != before:
             self.told.set()
+
+    def _take_changes(self) -> None:
+        """Lay over what came, in the lists' thread; between two pieces of a download as well."""
+        while self._changes:
+            self._behind |= self.deny.take(self._changes.popleft()) is Step.GAP
 
     async def _catch_up(self, thread: ThreadPoolExecutor) -> None:
         """Read what was left for those who missed something, if there is a list that it belongs to."""
@@ -193,15 +204,17 @@ class ListFollower:
             return [self._timestamp[: max_bytes + 1]]
         region = self.installer.home.region
         kind, _, rest = name.partition("/")
-        topic = wire.list_object(region, bytes.fromhex(rest)) if kind == OBJECTS else wire.list_metadata(region, name)
         self.progress()
-        return [self._read(topic)]
+        self._take_changes()
+        if kind == OBJECTS:
+            return [self._read(wire.list_object(region, bytes.fromhex(rest)), self.object_s)]
+        return [self._read(wire.list_metadata(region, name), self.answer_s)]
 
-    def _read(self, topic: str) -> bytes:
+    def _read(self, topic: str, answer_s: float) -> bytes:
         if self._gone or self._reader is None:
             raise ConnectionError(f"{topic}: {Refusal.NOT_REACHED}: the link was lost")
         assert self._loop is not None
-        self._pending = asyncio.run_coroutine_threadsafe(self._reader.read(topic), self._loop)
+        self._pending = asyncio.run_coroutine_threadsafe(self._reader.read(topic, answer_s), self._loop)
         try:
             return self._pending.result()
         except NotThere as error:

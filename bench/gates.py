@@ -62,7 +62,7 @@ async def gate(device: str, port: int, home: Path, root: bytes, credentials: lis
         installer = ListInstaller(own, floors, list)
         follower = ListFollower(
             installer=installer,
-            deny=DenyFollower(own.lists, REGION, installer.keys),
+            deny=DenyFollower(own.lists, REGION, installer.keys, lambda: int(time.time())),
             now_s=lambda: int(time.time()),
         )
         options = UplinkOptions(

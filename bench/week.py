@@ -107,7 +107,7 @@ async def _week(folder: Path) -> list[Figure]:
         installer = ListInstaller(own, floors, list)
         broker.follower = follower = ListFollower(
             installer=installer,
-            deny=DenyFollower(own.lists, REGION, installer.keys),
+            deny=DenyFollower(own.lists, REGION, installer.keys, lambda: clock[0]),
             now_s=lambda: clock[0],
             answer_s=0.01,
         )

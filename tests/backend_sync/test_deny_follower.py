@@ -73,7 +73,7 @@ def follower(lists: Path) -> DenyFollower:
 
 
 def followed(lists: Path) -> DenyFollower:
-    follower = DenyFollower(lists, "north", lambda: KEYS)
+    follower = DenyFollower(lists, "north", lambda: KEYS, lambda: ISSUED)
     follower.follow()
     return follower
 

@@ -64,7 +64,7 @@ class Gate:
         installer = self.device.installer
         follower = ListFollower(
             installer=installer,
-            deny=DenyFollower(self.device.lists, "north", installer.keys),
+            deny=DenyFollower(self.device.lists, "north", installer.keys, lambda: NOW),
             now_s=lambda: NOW,
             answer_s=0.3,
             retry_s=0.2,
