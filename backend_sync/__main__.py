@@ -45,13 +45,15 @@ from backend_sync.wave_rule import WaveRule
 from backend_sync.wire import WireError
 from validator import config as gate_file
 from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
-from validator.config import ConfigError, GateConfig, TlsSection, load_tls
+from validator.config import GateConfig
 from validator.estonian_issuers import EstonianIssuersError
 from validator.journal_file import JournalError
+from validator.key_loading import TlsSection, load_tls
 from validator.lists.directory import version_in_force
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind
 from validator.supervision import Notifier, Progress, SupervisionError, watch
+from validator.toml_file import ConfigError
 
 app = typer.Typer(
     help="Behind the gate: uplink, ingest, ledger, lists, closed books.",

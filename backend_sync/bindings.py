@@ -17,7 +17,7 @@ from backend_sync.accounts_file import Applicant
 from backend_sync.bureau_answers import Answer
 from backend_sync.card_family import CardFamily
 from backend_sync.enrolment_errors import EnrolmentError
-from backend_sync.schema import BINDING, BINDING_HELD, BUREAU_ANSWER, CREDENTIAL, PERSONALISATION
+from backend_sync.issuing_tables import BINDING, BINDING_HELD, BUREAU_ANSWER, CREDENTIAL, PERSONALISATION
 from validator.card_index import TOKENS
 from validator.certificates import card_credential_id
 from validator.model import Credential

@@ -21,8 +21,8 @@ from backend_sync.config import OfficeConfig
 from backend_sync.one_writer import StillWriting, one_writer
 from backend_sync.publish_errors import InputMissing, PublishError
 from backend_sync.publisher import Published
-from validator.config import ConfigError
 from validator.lists.manifest import ListKind
+from validator.toml_file import ConfigError
 
 WAIT_S: Final = 60.0
 """So long a nation's list may take to be split and tried by the process that has the catalogue."""

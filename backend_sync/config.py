@@ -10,7 +10,8 @@ from typing import Annotated, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from validator.config import ConfigError, TlsSection, load_private_key, load_public_key, read_toml
+from validator.key_loading import TlsSection, load_private_key, load_public_key
+from validator.toml_file import ConfigError, read_toml
 
 DEFAULT: Final = Path("/etc/pilet/office.toml")
 

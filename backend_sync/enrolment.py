@@ -15,7 +15,7 @@ from backend_sync.accounts_file import Applicant
 from backend_sync.bindings import BindingState, Ending, end_held, holders
 from backend_sync.card_family import CardFamily
 from backend_sync.enrolment_errors import EnrolmentBusy, EnrolmentError
-from backend_sync.schema import (
+from backend_sync.issuing_tables import (
     BINDING,
     CARD_ORDER,
     CARD_ORDER_FINISHED,

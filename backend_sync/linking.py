@@ -26,7 +26,7 @@ from backend_sync.links import Link, LinkEnding
 from backend_sync.proving import Asked, Linked, LinkRefused
 from backend_sync.publishing import DEFAULT_OFFICE, OfficeOption
 from validator.commandline import JsonOption, print_json
-from validator.config import load_public_key
+from validator.key_loading import load_public_key
 from validator.model import CREDENTIAL_ID_BYTES, Assurance
 from validator.proof_report import MAX_LINE_BYTES, Proof, ProofError, believe
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from backend_sync.deny_changes import Stamp
+from validator.list_facts import CardStatus
 from validator.lists.errors import ListError
 from validator.lists.list_change import Changeable, ListChange, apply
 from validator.lists.manifest import ListKind
@@ -10,7 +11,7 @@ from validator.lists.status_delta import StatusOverlay, encode_status_delta
 from validator.lists.statuses import Statuses
 from validator.lists.ticket_delta import encode_ticket_delta
 from validator.lists.tickets import Tickets
-from validator.model import CardStatus, Credential, Product
+from validator.model import Credential, Product
 
 
 def next_ticket_change(

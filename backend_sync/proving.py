@@ -30,9 +30,9 @@ from backend_sync import bindings, links
 from backend_sync.bindings import BindingState
 from backend_sync.card_family import CardFamily
 from backend_sync.enrolment_errors import EnrolmentError
+from backend_sync.issuing_tables import BINDING
 from backend_sync.links import DENIED, Link, LinkEnding
 from backend_sync.links_table import LINK, PERSON, PROOF_USED
-from backend_sync.schema import BINDING
 from validator.model import Assurance
 from validator.person_key import LASTING
 from validator.proof_report import Person, Proof

@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from backend_sync.publish_errors import InputMissing, PublishError
-from validator.config import ConfigError, read_toml
 from validator.lists.gate_rules import DEFAULTS, HOUR_S, MAX_GRACE_S, GateRules, StalePolicy
 from validator.lists.manifest import ListKind
 from validator.lists.product_rules import MAX_AMOUNT
+from validator.toml_file import ConfigError, read_toml
 
 
 class StaleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ from backend_sync.wave_rule import Votes, count_votes
 from backend_sync.waves import WHOLE
 from backend_sync.wire import ListState, Reported, WireError
 from validator.commandline import JsonOption, print_json
-from validator.config import load_tls
+from validator.key_loading import load_tls
 from validator.lists.manifest import ListKind
 
 KindArgument = Annotated[ListKind, typer.Argument(help="Which list.")]

@@ -21,12 +21,13 @@ from rich.progress import Progress
 
 from bench.figures import Figure, Report, p50, p99, scratch
 from bench.ticket_population import CHANGES, HOLDERS_FILE, SNAPSHOTS, entries, holders, sales
+from validator.list_facts import CardStatus
 from validator.lists.status_array import StatusFile, write_status_file
 from validator.lists.status_delta import StatusDelta, StatusOverlay, encode_status_delta, parse_status_delta
 from validator.lists.ticket_delta import Snapshot, encode_ticket_delta, parse_ticket_delta
 from validator.lists.ticket_overlay import TicketOverlay, parse_overlay
 from validator.lists.ticket_store import TicketStore, write_ticket_store
-from validator.model import CREDENTIAL_ID_BYTES, CardStatus, Product
+from validator.model import CREDENTIAL_ID_BYTES, Product
 
 RECORDS: Final = 10_000_000
 CARDS_PER_RECORD: Final = 10

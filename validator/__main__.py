@@ -21,7 +21,7 @@ from validator import desk_proof, inspect_command, operator_keys, personalise_co
 from validator.choice import Family, TagFamily
 from validator.clock import SystemClock
 from validator.commandline import JsonOption, VerboseOption, log_to_stderr, print_json, run_app, until_signalled
-from validator.config import CardsSection, ConfigError, GateConfig
+from validator.config import CardsSection, GateConfig
 from validator.desk_file import load_desk
 from validator.desk_proof import NotProvedError
 from validator.families import FAMILIES, OPERATOR_KEYS, families
@@ -41,6 +41,7 @@ from validator.secret_files import SecretError
 from validator.service import clock_of, place_of, serve
 from validator.station import TapReport
 from validator.supervision import SupervisionError
+from validator.toml_file import ConfigError
 
 log = structlog.get_logger()
 

@@ -4,19 +4,16 @@ Relative paths in the file are relative to the file. The table ``[uplink]`` is r
 here because depot staff keep one file per box.
 """
 
-import os
-import ssl
-import stat
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from validator.key_loading import TlsSection, load_private_key, load_public_key, read_named
+from validator.toml_file import ConfigError, read_toml
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -47,12 +44,6 @@ _FIRST: tuple[tuple[FamilyName, FamilyName], ...] = (
     ("dnie", "emrtd"),
 )
 """Families of one card: the first of a pair, which proves more, is asked before the second."""
-
-_File = TypeVar("_File", bound=msgspec.Struct)
-
-
-class ConfigError(Exception):
-    """A configuration file is missing or wrong; the message names file, key and what to do."""
 
 
 class ReaderSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,14 +149,6 @@ class CardsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     families: Annotated[tuple[FamilyName, ...], msgspec.Meta(min_length=1)] = ("piv",)
     keys: str | None = None
     sam: SamSection | None = None
-
-
-class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[uplink.tls]``: certificate authority of the broker, and this device's certificate and key (PEM paths)."""
-
-    ca: str
-    certificate: str
-    key: str
 
 
 class UplinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -285,7 +268,7 @@ class GateConfig:
             ConfigError: It cannot be read.
         """
         section = self.file.catalogue
-        return None if section is None else _read(self.resolve(section.root), f"{self.path}: catalogue.root")
+        return None if section is None else read_named(self.resolve(section.root), f"{self.path}: catalogue.root")
 
     def public_keys(self, paths: Mapping[str, str], key: str) -> dict[str, Ed25519PublicKey]:
         """Load public keys by name; `key` says where in the file their paths stand."""
@@ -316,109 +299,3 @@ def order_breach(names: Sequence[str]) -> str | None:
         if stronger in names and weaker in names and names.index(weaker) < names.index(stronger):
             return f"{weaker} before {stronger} takes a card that has both by the weaker one; put {stronger} first"
     return None
-
-
-def read_toml(path: Path, kind: type[_File]) -> _File:
-    """Read a TOML file into a msgspec struct, with errors that name the file and the key.
-
-    Raises:
-        ConfigError: Missing, not TOML, or a key is wrong.
-    """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; give the path of a configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        what = str(error).replace(" - at `$.", " - key `").replace(" - at `$`", " - at the top of the file")
-        raise ConfigError(f"{path}: {what}") from None
-
-
-def load_private_key(path: Path, where: str) -> Ed25519PrivateKey:
-    """Load an unencrypted Ed25519 private key.
-
-    Its owner may read the file, and a group, as with a service manager's credentials; nobody else.
-
-    Raises:
-        ConfigError: Missing, unreadable, open to everybody or another kind of key; `where` says which setting named it.
-    """
-    try:
-        with path.open("rb") as file:
-            mode, content = os.fstat(file.fileno()).st_mode, file.read()
-    except OSError as error:
-        raise ConfigError(f"{where}: {path}: {error.strerror}") from None
-    if mode & stat.S_IRWXO:
-        raise ConfigError(
-            f"{where}: {path}: mode {stat.filemode(mode)} lets everybody at the key; run chmod o= on it, "
-            "and make another key if somebody else was on this machine"
-        )
-    try:
-        key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigError(f"{where}: {path} is not an unencrypted private key in PEM form") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{where}: {path} is not an Ed25519 key")
-    return key
-
-
-def load_public_key(path: Path, where: str) -> Ed25519PublicKey:
-    """Load an Ed25519 public key.
-
-    Raises:
-        ConfigError: Missing, unreadable or another kind of key; `where` says which setting named it.
-    """
-    try:
-        key = load_pem_public_key(_read(path, where))
-    except (ValueError, UnsupportedAlgorithm):
-        raise ConfigError(f"{where}: {path} is not a public key in PEM form") from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{where}: {path} is not an Ed25519 public key")
-    return key
-
-
-def load_tls(section: TlsSection, resolve: Callable[[str], Path], where: str) -> ssl.SSLContext:
-    """Load what mutual TLS needs, so that a wrong file is told at the start and not taken for a broken network.
-
-    Args:
-        section: Names the files.
-        resolve: Makes a path of what the section says.
-        where: File and key of the section, for messages.
-
-    Returns:
-        A client's context that believes the section's authority and no other.
-
-    Raises:
-        ConfigError: A file is missing or unreadable, holds something else, or the key is not the certificate's.
-    """
-    ca, certificate, key = resolve(section.ca), resolve(section.certificate), resolve(section.key)
-    for name, path in (("ca", ca), ("certificate", certificate), ("key", key)):
-        _read(path, f"{where}.{name}")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(ca)
-    except ssl.SSLError:
-        raise ConfigError(f"{where}.ca: {ca} holds no certificate in PEM form") from None
-    try:
-        context.load_cert_chain(certificate, key, password=_no_passphrase)
-    except (ssl.SSLError, ValueError):
-        raise ConfigError(
-            f"{where}.certificate and {where}.key: {certificate} and {key} are not a certificate and its unencrypted "
-            "key in PEM form"
-        ) from None
-    return context
-
-
-def _no_passphrase() -> str:
-    return ""  # without this OpenSSL would ask for one on the terminal
-
-
-def _read(path: Path, where: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{where}: {path}: {error.strerror}") from None

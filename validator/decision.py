@@ -8,7 +8,8 @@ caller records a tap only from a decision.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from validator.model import Assurance, Decision, Entitlement, Freshness, Identity, Outcome, Reason, Refusal
+from validator.list_facts import Freshness
+from validator.model import Assurance, Decision, Entitlement, Identity, Outcome, Reason, Refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from typing import Annotated
 
 import msgspec
 
-from validator.config import ConfigError, load_private_key, read_toml
+from validator.key_loading import load_private_key
 from validator.person_key import load_person_key
 from validator.proof_report import MAX_KEYS, Desk
+from validator.toml_file import ConfigError, read_toml
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 

@@ -13,14 +13,12 @@ from the wall clock otherwise, and where neither can tell, nobody is refused for
 
 from collections.abc import Mapping, Sequence
 
+from validator.list_facts import CardStatus, Freshness, Guest
 from validator.model import (
     Assurance,
-    CardStatus,
     ClockConfidence,
     DocumentType,
     Entitlement,
-    Freshness,
-    Guest,
     Instant,
     Product,
     ProductKind,

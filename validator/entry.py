@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import msgpack
 import msgspec
 
-from validator.model import Assurance, ClockConfidence, Instant, ListVersions, Outcome, Reason, Tap
+from validator.list_facts import ListVersions
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
 
 FORMAT = 1
 GENESIS = bytes(32)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum, unique
 
+from validator.list_facts import ListVersions
+
 CREDENTIAL_ID_BYTES = 16
 NEVER = 2**62
 """The end of what has no end of its own, seconds since 1970 UTC."""
@@ -193,16 +195,6 @@ class Credential:
 KnownCards = Callable[[bytes], KnownCard | None]
 
 
-@unique
-class CardStatus(IntEnum):
-    """What a gate outside a card's own region knows of it. The numbers are the two bits of the status list."""
-
-    UNKNOWN = 0  # nothing is known of it, or it was issued later
-    OK = 1
-    LOW = 2  # its balance or its credit is nearly used up
-    BLOCKED = 3
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What is believed of a card after its proof was judged.
@@ -335,42 +327,6 @@ class Entitlement:
     def product_id(self) -> int | None:
         """Number of the product that pays; None for a guest."""
         return None if self.product is None else self.product.product_id
-
-
-@unique
-class Freshness(IntEnum):
-    """How current an installed list is."""
-
-    FRESH = 0
-    GRACE = 1  # past its date, and the policy lets it serve: accepted up to the policy's value limit, and marked
-    STALE = 2  # past the grace
-    MISSING = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """What a place that admits cards of other regions knows of one.
-
-    Attributes:
-        status: What the status list says of it.
-        freshness: Of that list; without one that is current enough its status is not looked at.
-        pass_back_s: Seconds within which a second ride at the same place is refused.
-    """
-
-    status: CardStatus
-    freshness: Freshness
-    pass_back_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class ListVersions:
-    """Versions of the lists that a decision was made under; 0 where none is installed."""
-
-    trust: int = 0
-    deny: int = 0
-    tickets: int = 0
-    enrolled: int = 0
-    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from validator.config import ConfigError, GateConfig, load_tls
+from validator.config import GateConfig
 from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
+from validator.key_loading import load_tls
 from validator.lists import installed
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
 from validator.publishers import Publishers
+from validator.toml_file import ConfigError
 
 CREDENTIALS = Path("/run/credentials")
 """Where systemd puts a unit's credentials while the unit runs."""

@@ -14,7 +14,7 @@ import structlog
 from hardware.gate import Gate
 from hardware.medium import Reader
 from validator.clock import SystemClock
-from validator.config import ConfigError, GateConfig
+from validator.config import GateConfig
 from validator.cursor import CursorFile
 from validator.families import families
 from validator.journal import Journal
@@ -28,6 +28,7 @@ from validator.publishers import Publishers
 from validator.rollback import open_whole
 from validator.station import JOURNAL, READER, Place, Station, TapReport
 from validator.supervision import Notifier, Progress, watch
+from validator.toml_file import ConfigError
 
 log = structlog.get_logger()
 

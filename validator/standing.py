@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from validator.decision import ValueLimit
+from validator.list_facts import Freshness
 from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
-from validator.model import Freshness, Instant, Reason
+from validator.model import Instant, Reason
 from validator.proof import BareKey, EnrolledUnder, Shown
 
 _REASONS = {

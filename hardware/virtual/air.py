@@ -9,20 +9,13 @@ Several cards in one field answer at the same time, and nobody keeps their answe
 import asyncio
 import itertools
 import secrets
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from hardware.isodep import (
-    CRC_BYTES,
-    DEFAULT_FWI,
-    FRAME_SIZES,
-    Atqb,
-    Ats,
-    frame_bytes,
-    frame_waiting_time_s,
-)
+from hardware.isodep import CRC_BYTES, DEFAULT_FWI, FRAME_SIZES, Atqb, Ats, frame_bytes, frame_waiting_time_s
 from hardware.medium import Technology
 from hardware.virtual.anticollision import Anticollision, TypeA, TypeB, is_poll
 from hardware.virtual.chip import Chip
@@ -229,19 +222,34 @@ def superposed(replies: Sequence[Reply]) -> bytes:
     return reduce(int.__or__, (int.from_bytes(frame.ljust(size, b"\0")) for frame in frames)).to_bytes(size)
 
 
+def _has_a_name(port: int) -> bool:
+    """Whether the services database names a port: nfcpy resolves it to that name, and fails to read it as a number."""
+    try:
+        return bool(socket.getservbyport(port, "tcp"))
+    except OSError:
+        return False
+
+
 class Field:
     """The field of one simulated reader, with the cards in it."""
 
     @classmethod
     async def open(cls, host: str = "127.0.0.1", port: int = 0) -> "Field":
-        """Bind the UDP port that the reader's path names; port 0 takes a free one.
+        """Bind the UDP port that the reader's path names; port 0 takes a free one that nfcpy can open.
 
         Raises:
             OSError: The port is taken or not permitted.
         """
         field = cls()
         loop = asyncio.get_running_loop()
-        field._transport, _ = await loop.create_datagram_endpoint(lambda: _Endpoint(field), local_addr=(host, port))
+        refused: list[asyncio.DatagramTransport] = []
+        while True:
+            field._transport, _ = await loop.create_datagram_endpoint(lambda: _Endpoint(field), local_addr=(host, port))
+            if port or not _has_a_name(field.address[1]):
+                break
+            refused.append(field._transport)  # held until another is found, or the same would be given again
+        for transport in refused:
+            transport.close()
         return field
 
     def __init__(self) -> None:

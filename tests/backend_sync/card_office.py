@@ -19,8 +19,8 @@ from backend_sync.accounts_file import AccountsFile
 from backend_sync.card_family import CardFamily
 from backend_sync.enrolment import KeyCheck
 from backend_sync.issuing import Batch, Bound, Issuer
+from backend_sync.issuing_tables import BINDING, CREDENTIAL, PERSONALISATION
 from backend_sync.ledger import Ledger
-from backend_sync.schema import BINDING, CREDENTIAL, PERSONALISATION
 from tests.backend_sync import card_bureau
 from tests.backend_sync.card_bureau import KEY, packing, write_accounts
 from tests.backend_sync.gate import DAWN_MS

@@ -9,17 +9,8 @@ from backend_sync.ledger import Ledger
 from validator import entry as journal_entry
 from validator.entry import GENESIS, Entry
 from validator.envelope import Purpose, seal
-from validator.model import (
-    Assurance,
-    ClockConfidence,
-    Instant,
-    ListVersions,
-    Outcome,
-    Product,
-    ProductKind,
-    Reason,
-    Tap,
-)
+from validator.list_facts import ListVersions
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Product, ProductKind, Reason, Tap
 
 CREDENTIAL = bytes(range(16))
 DAWN_MS = 1_760_000_000_000

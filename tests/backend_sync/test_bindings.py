@@ -17,7 +17,7 @@ from sqlalchemy import Connection, create_engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import StaticPool
 
-from backend_sync import issuing, schema
+from backend_sync import issuing, issuing_tables, schema
 from backend_sync.accounts_file import AccountsFile, Applicant
 from backend_sync.bindings import BindingState, Ending, HeldCard, end_held, record_answers
 from backend_sync.bureau_answers import Answer
@@ -25,8 +25,9 @@ from backend_sync.card_family import CardFamily
 from backend_sync.enrolment import KeyCheck, Wanted, begin_order, find_order, finish, issue, issued, records
 from backend_sync.enrolment_errors import EnrolmentBusy, EnrolmentError
 from backend_sync.issuing import Batch, Issuer
+from backend_sync.issuing_tables import BINDING, BUREAU_ANSWER, CREDENTIAL, PERSONALISATION
 from backend_sync.ledger import Ledger
-from backend_sync.schema import BINDING, BUREAU_ANSWER, CREDENTIAL, PERSONALISATION, SchemaTooNew
+from backend_sync.schema import SchemaTooNew
 from tests.backend_sync.card_bureau import uid_of, write_accounts
 from tests.backend_sync.gate import DAWN_MS
 from validator.certificates import card_credential_id, token_id
@@ -505,7 +506,7 @@ def test_a_ledger_from_before_gets_the_tables_and_keeps_what_it_has(tmp_path: Pa
             assert "binding" not in schema._tables(connection)
         assert rows(old) == OF_VERSION_1
     with Ledger.open(f"sqlite:///{path}") as new, new.reading() as connection:
-        assert {table.name for table in schema.ISSUING.sorted_tables} <= schema._tables(connection)
+        assert {table.name for table in issuing_tables.ISSUING.sorted_tables} <= schema._tables(connection)
         assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == len(schema._STEPS)
     with contextlib.closing(sqlite3.connect(path)) as kept:
         assert rows(kept) == OF_VERSION_1 | {"sale": ((*OF_VERSION_1["sale"][0], 0, 3),)}

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from backend_sync.accounts_file import AccountsFile
 from backend_sync.bureau_answers import AnswersFile
 from backend_sync.enrolment_errors import EnrolmentError
-from backend_sync.schema import BUREAU_ANSWER
+from backend_sync.issuing_tables import BUREAU_ANSWER
 from tests.backend_sync.card_bureau import write_accounts, write_report
 from tests.backend_sync.card_office import ACCOUNTS, BATCH, Died, Office, dying, in_small_pieces
 

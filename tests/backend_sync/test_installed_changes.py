@@ -9,6 +9,7 @@ from backend_sync.deny_changes import Stamp, cumulative_change, next_change
 from tests.validator.forgetful_disk import ForgetfulDisk, PowerCut
 from tests.validator.list_making import ISSUED, KEY, KEYS, NOT_AFTER, candidate
 from validator.card_index import TOKENS
+from validator.list_facts import Freshness
 from validator.lists.changes_file import changes_path, write_changes
 from validator.lists.dense_deny import dense_deny
 from validator.lists.deny_change import DenyChange, seal_change
@@ -18,7 +19,7 @@ from validator.lists.errors import ListError
 from validator.lists.gate_rules import StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind
-from validator.model import ClockConfidence, Credential, Freshness, Instant
+from validator.model import ClockConfidence, Credential, Instant
 
 FIRST = Credential(b"one card of many", TOKENS, index=5)
 SECOND = Credential(b"an enrolled card")

@@ -16,6 +16,7 @@ from backend_sync.list_changes import (
 from tests.validator.forgetful_disk import ForgetfulDisk, PowerCut
 from tests.validator.list_making import ISSUED, KEY, KEYS, NOT_AFTER, PASS, SOMEBODY, candidate
 from validator.card_index import TOKENS
+from validator.list_facts import CardStatus, Freshness
 from validator.lists.changes_file import changes_path, write_changes
 from validator.lists.deny_change import DenyChange, open_change, seal_change
 from validator.lists.directory import install, payload_root
@@ -26,7 +27,7 @@ from validator.lists.list_change import ListChange, open_list_change, seal_list_
 from validator.lists.manifest import ListKind
 from validator.lists.status_array import pack, write_status_file
 from validator.lists.ticket_store import write_ticket_store
-from validator.model import CardStatus, ClockConfidence, Credential, Freshness, Instant
+from validator.model import ClockConfidence, Credential, Instant
 
 STAMP = Stamp("north", version=1, number=1, issued_s=ISSUED + 60, not_after_s=NOT_AFTER + 3600)
 BUYER = bytes(16)

@@ -22,7 +22,7 @@ from backend_sync.mqtt import Broker, LinkLost, Message, connect, full_jitter
 from tests.backend_sync.brokers import MosquittoCarrier, free_port, listening, mosquitto_program
 from tests.backend_sync.depot import Depot, closed, running
 from tests.backend_sync.gate import GateJournal
-from validator.config import TlsSection, load_tls
+from validator.key_loading import TlsSection, load_tls
 
 TOPIC = wire.tap_up("gate-1")
 

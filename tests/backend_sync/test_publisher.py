@@ -16,14 +16,15 @@ from backend_sync.publisher import Dates, InputMissing, Publisher, PublishError,
 from backend_sync.ribbon_builder import Ids
 from tests.backend_sync.test_deny_changes import ids_of
 from tests.validator.authority import FOR_CARDS, Authority
-from validator.config import load_private_key
+from validator.key_loading import load_private_key
+from validator.list_facts import ListVersions
 from validator.lists.dense_deny import dense_deny
 from validator.lists.deny_list import encode_deny_list, register_block
 from validator.lists.directory import install
 from validator.lists.gate_rules import KEEP, GateRules, StalePolicy
 from validator.lists.installed import load
 from validator.lists.manifest import ListKind
-from validator.model import Credential, ListVersions, Product, ProductKind
+from validator.model import Credential, Product, ProductKind
 
 DATES = Dates(issued_s=1_790_000_000, not_after_s=1_790_086_400)
 CARD = bytes(range(16))

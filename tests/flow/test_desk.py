@@ -29,7 +29,7 @@ from tests.validator.dual_interface_cards import CAN, PIN, WRONG_CAN, WRONG_PIN
 from tests.validator.estonian_cards import CODE, GIVEN, SURNAME
 from tests.validator.travel_documents import CAN as TRAVEL_CAN
 from tests.validator.travel_documents import country, with_agreement
-from validator.config import load_public_key
+from validator.key_loading import load_public_key
 from validator.lists.deny_list import DenyList
 from validator.model import Assurance, Credential, DocumentType
 from validator.profiles import piv, pkoc2

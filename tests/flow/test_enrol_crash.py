@@ -15,8 +15,8 @@ from random import Random
 import pytest
 from sqlalchemy import select
 
+from backend_sync.issuing_tables import BINDING, CREDENTIAL
 from backend_sync.ledger import Ledger
-from backend_sync.schema import BINDING, CREDENTIAL
 from tests.backend_sync.card_bureau import records, write_accounts, write_keys, write_report
 from tests.flow.supervised import python
 from validator.certificates import token_id

@@ -26,8 +26,9 @@ from validator.card_index import card_name
 from validator.certificates import credential_id, spki_of
 from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
+from validator.list_facts import CardStatus
 from validator.lists.status_array import pack
-from validator.model import CardStatus, ProductKind, Reason
+from validator.model import ProductKind, Reason
 
 T = TypeVar("T")
 

@@ -1,6 +1,7 @@
 """Strangers' truth: nfcpy's own tag layer, unmodified, reads the virtual card over nfcpy's own simulated air."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -238,6 +239,24 @@ async def test_a_second_reader_on_the_same_port_is_refused(field: Field) -> None
     host, port = field.address
     with pytest.raises(OSError, match="in use"):
         await Field.open(host, port)
+
+
+async def test_a_free_port_is_none_that_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[int] = []
+
+    def first_two_have_names(port: int, protocol: str) -> str:
+        if len(named) == 2:
+            raise OSError("port/proto not found")
+        named.append(port)
+        return "tfido"
+
+    monkeypatch.setattr(socket, "getservbyport", first_two_have_names)
+    field = await Field.open()
+    try:
+        assert len(named) == 2
+        assert field.address[1] not in named
+    finally:
+        await field.close()
 
 
 async def test_closing_twice_is_harmless() -> None:

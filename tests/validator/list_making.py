@@ -14,6 +14,7 @@ from cryptography.x509.oid import ObjectIdentifier
 from tests.validator.authority import Authority, Extension, card_key, usage
 from validator.card_index import TOKENS
 from validator.certificates import credential_id, spki_of
+from validator.list_facts import CardStatus
 from validator.lists.deny_list import encode_deny_list
 from validator.lists.directory import payload_root
 from validator.lists.enrolled_list import write_enrolled_file
@@ -22,7 +23,7 @@ from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.status_array import pack, write_status_file
 from validator.lists.ticket_store import write_ticket_store
 from validator.lists.trust_list import encode_trust_list
-from validator.model import CardStatus, KeyAlgorithm, Product, ProductKind
+from validator.model import KeyAlgorithm, Product, ProductKind
 
 KEY = Ed25519PrivateKey.generate()
 KEYS = {"publisher": KEY.public_key()}

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hardware.virtual.timing import KeyType
 from tests.issuing import Issuer, PrivateKey
 from validator import config as gate_file
-from validator.config import ConfigError, TlsSection, load_private_key, load_tls
+from validator.key_loading import TlsSection, load_private_key, load_tls
+from validator.toml_file import ConfigError
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator.decision import RULES, UNEXPECTED, Facts, ValueLimit, decide
+from validator.list_facts import Freshness
 from validator.model import (
     Assurance,
     Decision,
     DocumentType,
     Entitlement,
-    Freshness,
     Identity,
     KeyAlgorithm,
     KnownCard,

@@ -8,19 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator.entitlement import HELPFULNESS, assess
-from validator.model import (
-    Assurance,
-    CardStatus,
-    ClockConfidence,
-    Entitlement,
-    Freshness,
-    Guest,
-    Instant,
-    Product,
-    ProductKind,
-    Reason,
-    Use,
-)
+from validator.list_facts import CardStatus, Freshness, Guest
+from validator.model import Assurance, ClockConfidence, Entitlement, Instant, Product, ProductKind, Reason, Use
 
 NOW_S = 1_795_400_000
 DAY_S = 86_400

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from validator.entry import GENESIS, MAX_INTEGER, Entry, EntryError, decode, digest, encode
-from validator.model import Assurance, ClockConfidence, Instant, ListVersions, Outcome, Reason, Tap
+from validator.list_facts import ListVersions
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
 
 COUNTS = st.integers(0, MAX_INTEGER)
 NAMES = st.text(min_size=1, max_size=64)

@@ -17,7 +17,8 @@ from validator.envelope import Purpose, open_envelope, seal
 from validator.journal import Journal, Recorded
 from validator.journal_file import PRUNE_BATCH, JournalError
 from validator.journal_reader import JournalReader
-from validator.model import Assurance, ClockConfidence, Instant, ListVersions, Outcome, Reason, Tap, Use
+from validator.list_facts import ListVersions
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap, Use
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 DEVICE = "gate-1"

@@ -14,7 +14,8 @@ from validator import journal_reader
 from validator.envelope import Envelope, Purpose, open_envelope
 from validator.journal_file import JournalError, JournalFile
 from validator.journal_reader import JournalReader
-from validator.model import ClockConfidence, Instant, ListVersions, Outcome, Reason, Tap
+from validator.list_facts import ListVersions
+from validator.model import ClockConfidence, Instant, Outcome, Reason, Tap
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 REPOSITORY = Path(__file__).parents[2]

@@ -21,15 +21,14 @@ from validator.decision import Facts, decide
 from validator.entitlement import assess
 from validator.journal_file import JournalFile
 from validator.journal_reader import JournalReader
+from validator.list_facts import Freshness, ListVersions
 from validator.model import (
     Assurance,
     ClockConfidence,
-    Freshness,
     Identity,
     Instant,
     KeyAlgorithm,
     KnownCard,
-    ListVersions,
     Product,
     ProductKind,
     Reason,

@@ -12,22 +12,13 @@ from hypothesis import strategies as st
 from tests.validator.list_making import KEY, KEYS, PASS, SOMEBODY
 from validator.entry import GENESIS, Entry, decode, encode
 from validator.envelope import Purpose, seal
+from validator.list_facts import ListVersions
 from validator.lists.errors import ListError
 from validator.lists.listed_ids import HEADER_BYTES, ListedIds, encode_listed_ids
 from validator.lists.manifest import CHECKED_PAGES, ListKind, Manifest, open_manifest, seal_manifest
 from validator.lists.product_rules import breach
 from validator.lists.ticket_store import write_ticket_store
-from validator.model import (
-    Assurance,
-    ClockConfidence,
-    Instant,
-    ListVersions,
-    Outcome,
-    Product,
-    ProductKind,
-    Reason,
-    Tap,
-)
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Product, ProductKind, Reason, Tap
 
 IDS = st.binary(min_size=16, max_size=16)
 COUNTS = st.integers(0, 2**63 - 1)

@@ -26,13 +26,14 @@ from tests.validator.list_making import (
     good,
 )
 from validator.card_index import TOKENS
+from validator.list_facts import CardStatus, Freshness, ListVersions
 from validator.lists import installed
 from validator.lists.directory import install, installed_versions, read_verified, version_in_force
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import KEEP, StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind, Manifest
-from validator.model import CardStatus, ClockConfidence, Credential, Freshness, Instant, ListVersions
+from validator.model import ClockConfidence, Credential, Instant
 
 KINDS = pytest.mark.parametrize("kind", list(ListKind))
 Offer = Callable[[ListKind, int], Manifest]

@@ -14,11 +14,12 @@ import pytest
 from tests.validator.authority import Authority
 from tests.validator.list_making import KEYS, NOT_AFTER, good
 from validator import service
+from validator.list_facts import Freshness
 from validator.lists.directory import install
 from validator.lists.gate_rules import StalePolicy
 from validator.lists.installed import InstalledLists, load
 from validator.lists.manifest import ListKind
-from validator.model import ClockConfidence, Freshness, Instant
+from validator.model import ClockConfidence, Instant
 from validator.publishers import Publishers
 
 KINDS = pytest.mark.parametrize("kind", list(ListKind))

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hostile import hostile
-from validator.config import ConfigError
 from validator.desk_file import load_desk
 from validator.model import Assurance, DocumentType, Scheme
 from validator.person_key import IdentifierError, PersonKey, serial_identifier
 from validator.proof_report import Desk, Proof, ProofError, ProvedCard, ProvedPerson, believe, report
 from validator.secret_files import SecretError
+from validator.toml_file import ConfigError
 
 SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DESKS = {"front-1": SIGNER.public_key()}

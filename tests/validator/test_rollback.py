@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from validator.journal import Journal
 from validator.journal_reader import JournalReader
-from validator.model import ClockConfidence, Instant, ListVersions, Outcome, Reason, Tap
+from validator.list_facts import ListVersions
+from validator.model import ClockConfidence, Instant, Outcome, Reason, Tap
 from validator.rollback import open_whole
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))

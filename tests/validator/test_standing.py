@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from tests.validator.authority import NOW, seconds
 from tests.validator.judging import instant
 from validator.decision import ValueLimit
+from validator.list_facts import Freshness
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import KEEP, GateRules, StalePolicy, policies
 from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind, Manifest
-from validator.model import Freshness, Reason
+from validator.model import Reason
 from validator.proof import BareKey, Certificate, EnrolledUnder, Shown
 from validator.standing import standing
 

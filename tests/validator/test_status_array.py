@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hostile import hostile
+from validator.list_facts import CardStatus
 from validator.lists.checked_pages import DIGEST_BYTES, HEAD_BYTES, PAGE_BYTES, write_checked
 from validator.lists.errors import ListError
 from validator.lists.status_array import (
@@ -30,7 +31,7 @@ from validator.lists.status_delta import (
     parse_status_delta,
 )
 from validator.lists.statuses import Statuses
-from validator.model import CardStatus, Credential
+from validator.model import Credential
 
 ISSUER = bytes(range(16))
 ROW_BYTES = 24

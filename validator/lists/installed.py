@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from validator.list_facts import CardStatus, Freshness, Guest, ListVersions
 from validator.lists.changes_file import (
     CHANGED_KINDS,
     Changed,
@@ -28,7 +29,7 @@ from validator.lists.statuses import Statuses
 from validator.lists.ticket_store import TicketStore
 from validator.lists.tickets import Tickets, published_tickets
 from validator.lists.trust_list import parse_trust_list
-from validator.model import CardStatus, Credential, Freshness, Guest, Identity, Instant, ListVersions, Product
+from validator.model import Credential, Identity, Instant, Product
 from validator.trust_store import TrustStore
 
 log = structlog.get_logger()

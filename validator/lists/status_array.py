@@ -14,9 +14,9 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
+from validator.list_facts import CardStatus
 from validator.lists.checked_pages import DIGEST_BYTES, HEAD_BYTES, MAGIC_BYTES, PAGE_BYTES, CheckedFile, write_checked
 from validator.lists.errors import ListError
-from validator.model import CardStatus
 
 STATE_HASH_BYTES: Final = 32
 ISSUER_BYTES: Final = 16

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from validator.list_facts import CardStatus
 from validator.lists.checked_pages import DIGEST_BYTES, PAGE_BYTES, page_digest
 from validator.lists.errors import ListError
 from validator.lists.rice import WORD, decode_run, encode_run
 from validator.lists.status_array import CARDS_PER_PAGE, MAX_CARDS, StatusArray, state_hash, status_at
-from validator.model import CardStatus
 
 MAX_CHANGES: Final = 1 << 20
 """Of a delta and of an overlay, 5 MB of memory; where there are more, a new snapshot is due."""

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
+from validator.list_facts import CardStatus
 from validator.lists.errors import ListError
 from validator.lists.status_array import STATE_HASH_BYTES, StatusFile
 from validator.lists.status_delta import StatusOverlay, parse_status_delta
-from validator.model import CardStatus, Credential
+from validator.model import Credential
 
 
 class Statuses:
