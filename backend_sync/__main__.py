@@ -27,8 +27,8 @@ from backend_sync.books import show_books
 from backend_sync.catalogue.errors import CatalogueRefused
 from backend_sync.catalogue.floors import FloorsError, FloorsFile
 from backend_sync.cataloguing import needed_catalogue
+from backend_sync.change_follower import followers_of
 from backend_sync.demo.errors import DemoError
-from backend_sync.deny_follower import DenyFollower
 from backend_sync.gtfs import check_command
 from backend_sync.ingest import IngestOptions
 from backend_sync.ledger import Ledger, LedgerError, LedgerMissing, LedgerUnavailable, SaleConflict
@@ -239,7 +239,7 @@ def _list_follower(gate: GateConfig, progress: Progress, stack: contextlib.ExitS
     installer = ListInstaller(home, floors, lambda: recent_passengers(gate.journal))
     return ListFollower(
         installer=installer,
-        deny=DenyFollower(gate.lists, gate.file.region, installer.keys),
+        changes=followers_of(gate.lists, gate.file.region, installer.keys),
         now_s=lambda: int(time.time()),
         progress=lambda: progress.moved(WORK, time.monotonic()),
     )

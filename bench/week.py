@@ -19,7 +19,7 @@ from backend_sync.catalogue.fetching import OBJECTS
 from backend_sync.catalogue.floors import FloorsFile
 from backend_sync.catalogue.repository import METADATA
 from backend_sync.catalogue.roles import TIMESTAMP
-from backend_sync.deny_follower import DenyFollower
+from backend_sync.change_follower import followers_of
 from backend_sync.list_follower import ListFollower
 from backend_sync.list_installer import Home, ListInstaller
 from backend_sync.mqtt import Message
@@ -107,13 +107,13 @@ async def _week(folder: Path) -> list[Figure]:
         installer = ListInstaller(own, floors, list)
         broker.follower = follower = ListFollower(
             installer=installer,
-            deny=DenyFollower(own.lists, REGION, installer.keys),
+            changes=followers_of(own.lists, REGION, installer.keys),
             now_s=lambda: clock[0],
             answer_s=0.01,
         )
         _file(office, broker)
         following = asyncio.create_task(follower.run(broker))
-        await _until(lambda: follower.deny.version == 1)
+        await _until(lambda: follower.changes[ListKind.DENY].version == 1)
         first = broker.moved
         for _ in range(DAYS * DAY_S // EVERY_S):
             clock[0] += EVERY_S
@@ -125,8 +125,8 @@ async def _week(folder: Path) -> list[Figure]:
                 await _until(_stamped(installer, fresh_until_s))
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-    if installer.refused or follower.deny.refused:
-        raise RuntimeError(f"the gate refused something: {installer.refused} {follower.deny.refused}")
+    if installer.refused or follower.changes[ListKind.DENY].refused:
+        raise RuntimeError(f"the gate refused something: {installer.refused} {follower.changes[ListKind.DENY].refused}")
     total = broker.moved
     return [
         Figure("a week: the list at its beginning", first, "B", 1),
@@ -180,7 +180,7 @@ def _file(office: Office, broker: Broker) -> None:
 
 
 def _reached(follower: ListFollower, number: int) -> Callable[[], bool]:
-    return lambda: follower.deny.number == number
+    return lambda: follower.changes[ListKind.DENY].number == number
 
 
 def _stamped(installer: ListInstaller, fresh_until_s: int) -> Callable[[], bool]:

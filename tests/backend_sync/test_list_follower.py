@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backend_sync import announcing, uplink, wire
-from backend_sync.deny_follower import DenyFollower
+from backend_sync.change_follower import followers_of
 from backend_sync.list_follower import ListFollower
 from backend_sync.mqtt import connect
 from backend_sync.publisher import Published
@@ -64,7 +64,7 @@ class Gate:
         installer = self.device.installer
         follower = ListFollower(
             installer=installer,
-            deny=DenyFollower(self.device.lists, "north", installer.keys),
+            changes=followers_of(self.device.lists, "north", installer.keys),
             now_s=lambda: NOW,
             answer_s=0.3,
             retry_s=0.2,
