@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,6 +157,7 @@ def announce(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = 
             devices=frozenset(office.file.devices),
             now_s=lambda: int(time.time()),
             rhythm=Rhythm(section.change_every_s, fresh_s=int(office.publisher_section().deny_days * DAY_S)),
+            sales=replace(announcing.SALES, change_every_s=section.change_every_s, refill_s=section.sales_every_s),
             rule=WaveRule(section.steps, section.pause_s, section.failures, section.failure_percent),
             progress=lambda activity: progress.moved(activity, time.monotonic()),
             brought=brought,

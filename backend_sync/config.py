@@ -66,7 +66,8 @@ class CatalogueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pause_s: Seconds without a new refusal after which the next step is taken.
         failures: A wave is stopped when more devices than so many have refused the list,
         failure_percent: and they are more than so many percent of those that tried.
-        change_every_s: Seconds between two changes of the deny list, where nobody is revoked.
+        change_every_s: Seconds between two changes of a list, where there is nothing to say.
+        sales_every_s: Seconds for which sales are gathered before the gates are told of them.
     """
 
     folder: str
@@ -77,6 +78,7 @@ class CatalogueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failures: Annotated[int, msgspec.Meta(ge=0)] = 2
     failure_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2
     change_every_s: Annotated[float, msgspec.Meta(gt=0)] = 300
+    sales_every_s: Annotated[float, msgspec.Meta(gt=0)] = 60
 
 
 class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -138,7 +138,7 @@ def publish_tickets(
                 f"{office.ledger_url}: nothing was ever sold here, so that nobody would be let in; "
                 "check the path, or --empty if that is meant"
             )
-        published = publisher.tickets(chain(first, products), tickets.horizons(), dates, count)
+        published = publisher.tickets(chain(first, products), tickets.horizons(), dates, count, tickets.last_sale())
     bring(office, published)
     tell(published.manifest, published.entries, as_json=as_json)
 

@@ -25,10 +25,12 @@ from backend_sync.list_installer import Home, ListInstaller
 from backend_sync.mqtt import Message
 from backend_sync.publisher import Published
 from backend_sync.revocation_word import Word
+from backend_sync.telling import DENIALS, Refusals, refusals
 from bench.figures import Figure
 from bench.list_office import REGION, Office
 from validator.card_index import TOKENS
 from validator.lists.dense_deny import dense_deny
+from validator.lists.deny_change import DenyChange
 from validator.lists.deny_list import DenyList, encode_deny_list
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.model import Credential
@@ -46,6 +48,8 @@ GOAL_B: Final = 500_000
 _HEADER: Final = 2 + 2 + 2
 """Of a packet: its kind and length, the length of its topic, its identifier."""
 _ANSWER: Final = 4
+
+DenyChain = Chain[DenyList, DenyChange, Refusals]
 
 
 class Broker:
@@ -93,7 +97,7 @@ async def _week(folder: Path) -> list[Figure]:
     office = Office.create(folder / "office", 1, ["gate-1"], now)
     role, key = office.catalogue.signer(ListKind.DENY)
     published = _publish(office, rng, now)
-    chain = resume(*published, [], Signer(role, key))
+    chain = resume(DENIALS, *published, [], Signer(role, key))
     broker, clock = Broker(), [now]
     (folder / "gate" / "uplink").mkdir(parents=True)
     own = Home(
@@ -150,7 +154,7 @@ def _publish(office: Office, rng: random.Random, now_s: int) -> tuple[DenyList, 
     return DenyList.parse(content), manifest
 
 
-def _change(chain: Chain, rng: random.Random, now_s: int, signer: Signer, broker: Broker) -> Chain:
+def _change(chain: DenyChain, rng: random.Random, now_s: int, signer: Signer, broker: Broker) -> DenyChain:
     """Make a change and publish it, as `publish announce` does."""
     count = CHANGES_A_DAY * EVERY_S // DAY_S + (rng.random() < CHANGES_A_DAY * EVERY_S / DAY_S % 1)
     section = chain.listed.numbered[TOKENS]
@@ -159,7 +163,7 @@ def _change(chain: Chain, rng: random.Random, now_s: int, signer: Signer, broker
         restored = rng.random() < RESTORED
         number = section.numbers[rng.randrange(len(section))] if restored else rng.randrange(CARDS)
         words.append(Word(Credential(rng.randbytes(16), TOKENS, index=number), revoked=not restored, before=restored))
-    made = advance(chain, words, (), now_s, rhythm=Rhythm(), signer=signer)
+    made = advance(chain, refusals(chain.published, words), now_s, rhythm=Rhythm(), signer=signer)
     assert made is not None
     following, sealed = made
     for which, payload in standing([following]).items():

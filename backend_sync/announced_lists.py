@@ -1,35 +1,62 @@
-"""The deny lists that gates may have, each with its chain of changes, kept durably beside the list.
+"""The lists of one kind that gates may have, each with its chain of changes, kept durably beside the list.
 
-    <lists>/deny/announced            the versions, newest first, that gates may have
-    <lists>/deny/<version>/changes    the chain (`validator.lists.changes_file`)
-    <lists>/deny/<version>/revocations    the last row of the ledger's revocations that is in the list
+    <lists>/<kind>/announced            the versions, newest first, that gates may have
+    <lists>/<kind>/<version>/changes    the chain (`validator.lists.changes_file`)
+    <lists>/<kind>/<version>/<row>      the last row of the ledger that is in the list (`publisher.ROW`)
 
 Blocks; used in one thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Generic, Protocol
 
 import structlog
 from sqlalchemy import Connection
 
-from backend_sync import revocations
 from backend_sync.announcement import MAX_CHAINS, Chain, Rhythm, Signer, advance, may_speak, resume
 from backend_sync.cataloguing import InForce, ListCatalogue
 from backend_sync.ledger import Ledger
 from backend_sync.publisher import ROW
-from backend_sync.revocation_word import Word
+from backend_sync.telling import Change, Listed, Said, Telling
 from backend_sync.waves import WHOLE
 from validator.lists.changes_file import read_changes, write_changes
-from validator.lists.deny_list import DenyList
 from validator.lists.directory import read_verified, write_in_place
 from validator.lists.errors import ListError
-from validator.lists.manifest import ListKind
 
 ANNOUNCED: Final = "announced"
 _LOG = structlog.get_logger("announce")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How far a table of the ledger is in a chain.
+
+    Attributes:
+        listed: The last row that is in the published list.
+        seen: The last row that is in the chain, as far as this process knows; the chain may hold more.
+    """
+
+    listed: int
+    seen: int
+
+
+class Source(Protocol[Listed, Change, Said]):
+    """Where it stands in the ledger what there is to say."""
+
+    @property
+    def telling(self) -> Telling[Listed, Change, Said]:
+        """How it is told."""
+        ...
+
+    def last_row(self, connection: Connection) -> int:
+        """Return the number of the last row; as long as it stays, there is nothing to say."""
+        ...
+
+    def said(self, connection: Connection, chain: Chain[Listed, Change, Said], rows: Rows) -> Said:
+        """Return what the rows after those that were seen say; what the chain says already may be in it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +74,18 @@ class Made:
     other_lists: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """How far the ledger's revocations are in a chain.
-
-    Attributes:
-        listed: The last row that is in the published list.
-        seen: The last row that is in the chain, as far as this process knows; the chain may hold more.
-    """
-
-    listed: int
-    seen: int
-
-
-class Denials:
-    """The deny lists that gates may have; `look` brings them up to date.
+class AnnouncedLists(Generic[Listed, Change, Said]):
+    """The lists of one kind that gates may have; `look` brings them up to date.
 
     Args:
+        source: What there is to say.
         lists: Directory of the published lists; this process is the only writer of changes in it.
-        ledger: URL of the ledger, which need not be there yet.
+        ledger: Opens the ledger, which need not be there yet.
         catalogue: The catalogue that says which list is in force.
         rhythm: When changes are made.
 
     Attributes:
+        kind: Which lists.
         chains: One for each list, the newest first; empty before the first is in force. Replaced whole, for readers in
             other threads.
 
@@ -77,15 +93,22 @@ class Denials:
         InputMissing: The key that signs changes is not here.
     """
 
-    def __init__(self, lists: Path, ledger: str, catalogue: ListCatalogue, rhythm: Rhythm) -> None:
-        self.chains: tuple[Chain, ...] = ()
-        self._lists, self._url, self._rhythm = lists, ledger, rhythm
+    def __init__(
+        self,
+        source: Source[Listed, Change, Said],
+        lists: Path,
+        ledger: Callable[[], Ledger],
+        catalogue: ListCatalogue,
+        rhythm: Rhythm,
+    ) -> None:
+        self.kind = source.telling.changing.kind
+        self.chains: tuple[Chain[Listed, Change, Said], ...] = ()
+        self._source, self._lists, self._ledger, self._rhythm = source, lists, ledger, rhythm
         self._in_force = InForce(catalogue)
         self._region = catalogue.region
-        self._signer = Signer(*catalogue.signer(ListKind.DENY))
-        self._rows: dict[int, _Rows] = {}
+        self._signer = Signer(*catalogue.signer(self.kind))
+        self._rows: dict[int, Rows] = {}
         self._unreadable: set[int] = set()
-        self._ledger: Ledger | None = None
 
     def look(self, now_s: int) -> Made:
         """Make the changes that are due, and keep them.
@@ -96,42 +119,40 @@ class Denials:
         Raises:
             ListError: A list or its changes cannot be read or kept, or a new list has to be published.
             PublishError: The catalogue cannot be read.
-            LedgerMissing: There is no ledger: nobody could say whether anybody was revoked, so nothing is said.
+            LedgerMissing: There is no ledger: nobody could say whether anything happened, so nothing is said.
             LedgerUnavailable: The same, for now.
         """
         other_lists = self._follow()
-        if not self.chains:
-            return Made([], 0, other_lists)
         speaking = [chain for chain in self.chains if may_speak(chain, now_s, self._rhythm)]
-        with self._opened().reading() as connection:
-            last = revocations.last_row(connection)
-            words = {chain.manifest.version: self._words(connection, chain, last) for chain in speaking}
-            given_back = any(not each.revoked for said in words.values() for each in said)
-            ended = revocations.ended_credential_ids(connection) if given_back else set()
+        if not speaking:
+            return Made([], 0, other_lists)
+        source, telling = self._source, self._source.telling
+        said = dict[int, Said]()
+        with self._ledger().reading() as connection:
+            last = source.last_row(connection)
+            for chain in speaking:
+                rows = self._rows[chain.manifest.version]
+                news = source.said(connection, chain, rows) if rows.seen < last else telling.nothing
+                said[chain.manifest.version] = news
         made = list[bytes]()
         for chain in speaking:
             version = chain.manifest.version
-            step = advance(chain, words[version], ended, now_s, rhythm=self._rhythm, signer=self._signer)
+            step = advance(chain, said[version], now_s, rhythm=self._rhythm, signer=self._signer)
             if step is not None:
                 changed, sealed = step
-                write_changes(self._lists, version, changed.sealed)
+                write_changes(self._lists, version, changed.sealed, self.kind)
                 self.chains = tuple(changed if each is chain else each for each in self.chains)
                 made.append(sealed)
-            self._rows[version] = _Rows(self._rows[version].listed, last)
-        return Made(made, max(map(len, words.values()), default=0), other_lists)
+            self._rows[version] = Rows(self._rows[version].listed, last)
+        return Made(made, max(map(len, said.values())), other_lists)
 
     def last_changes(self) -> list[bytes]:
         """Return the last change of each list: whoever missed only that takes it, whoever missed more finds a gap."""
         return [chain.sealed[-1] for chain in self.chains if chain.sealed]
 
-    def close(self) -> None:
-        """Close the ledger."""
-        if self._ledger is not None:
-            self._ledger.close()
-
     def _follow(self) -> bool:
         """Load the lists that gates may have; whether they are others than before."""
-        listed = self._in_force.look().get(ListKind.DENY)
+        listed = self._in_force.look().get(self.kind)
         if listed is None:
             return False
         held = {chain.manifest.version: chain for chain in self.chains}
@@ -139,7 +160,7 @@ class Denials:
         wanted = [listed.version, *(before if listed.percent < WHOLE else [])][:MAX_CHAINS]
         if wanted == list(held):
             return False
-        chains, wrong = list[Chain](), list[ListError]()
+        chains, wrong = list[Chain[Listed, Change, Said]](), list[ListError]()
         for version in wanted:
             try:
                 chains.append(held[version] if version in held else self._load(version))
@@ -148,7 +169,10 @@ class Denials:
                 if version not in self._unreadable:
                     self._unreadable.add(version)
                     _LOG.error(
-                        "a list cannot be read here; gates that have it hear nothing", version=version, why=error.why
+                        "a list cannot be read here; gates that have it hear nothing",
+                        list=self.kind.value,
+                        version=version,
+                        why=error.why,
                     )
         if not chains:
             raise wrong[0]
@@ -156,36 +180,31 @@ class Denials:
         others, self.chains = tuple(chains) != self.chains, tuple(chains)
         return others
 
-    def _load(self, version: int) -> Chain:
-        keys = {self._signer.name: self._signer.key.public_key()}
-        manifest, payload = read_verified(self._lists, ListKind.DENY, version, keys, self._region)
+    def _load(self, version: int) -> Chain[Listed, Change, Said]:
+        telling, keys = self._source.telling, {self._signer.name: self._signer.key.public_key()}
+        manifest, payload = read_verified(self._lists, self.kind, version, keys, self._region)
         try:
-            published = DenyList.parse(payload.read_bytes(), payload)
-            beside = payload.with_name(ROW)
+            published = telling.changing.load(manifest, payload)
+            beside = payload.with_name(ROW[self.kind])
             row = int(beside.read_text("ascii")) if beside.exists() else 0
         except (OSError, ValueError) as error:
             raise ListError(payload.parent, f"cannot be read: {error}") from error
-        self._rows[version] = _Rows(row, row)
-        return resume(published, manifest, read_changes(self._lists, version), self._signer)
-
-    def _words(self, connection: Connection, chain: Chain, last: int) -> Sequence[Word]:
-        rows = self._rows[chain.manifest.version]
-        return revocations.words_after(connection, rows.seen, rows.listed) if rows.seen < last else ()
+        self._rows[version] = Rows(row, row)
+        sealed = read_changes(self._lists, version, self.kind)
+        return resume(telling, published, manifest, sealed, self._signer)
 
     def _announced(self) -> list[int]:
         try:
-            return [int(each) for each in (self._lists / ListKind.DENY / ANNOUNCED).read_text("ascii").split()]
+            return [int(each) for each in (self._lists / self.kind / ANNOUNCED).read_text("ascii").split()]
         except (OSError, ValueError):
             return []
 
     def _keep_announced(self, versions: Sequence[int]) -> None:
-        path = self._lists / ListKind.DENY / ANNOUNCED
+        path = self._lists / self.kind / ANNOUNCED
         try:
             write_in_place(path, f"{' '.join(map(str, versions))}\n".encode())
         except OSError as error:
             raise ListError(path, f"cannot be stored: {error.strerror or error}") from error
 
-    def _opened(self) -> Ledger:
-        if self._ledger is None:
-            self._ledger = Ledger.open(self._url)
-        return self._ledger
+
+AnyLists = AnnouncedLists[Any, Any, Any]
