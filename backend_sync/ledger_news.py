@@ -18,7 +18,7 @@ from validator.lists.tickets import Tickets
 from validator.model import Product
 
 _LOG = structlog.get_logger("announce")
-_Held = Mapping[bytes, Sequence[Product]]
+Held = Mapping[bytes, Sequence[Product]]
 
 
 class Revoked:
@@ -43,7 +43,7 @@ class Revoked:
 class Sold:
     """What was sold."""
 
-    telling: Telling[Tickets, ListChange, _Held] = TICKETS
+    telling: Telling[Tickets, ListChange, Held] = TICKETS
 
     @staticmethod
     def last_row(connection: Connection) -> int:
@@ -51,7 +51,7 @@ class Sold:
         return sales.last_row(connection)
 
     @staticmethod
-    def said(connection: Connection, chain: Chain[Tickets, ListChange, _Held], rows: Rows) -> _Held:
+    def said(connection: Connection, chain: Chain[Tickets, ListChange, Held], rows: Rows) -> Held:
         """Return all that the buyers of what was sold since hold: what gates know of already, and what is new.
 
         The first part is as the list has it, and so is the second: as of the list's horizons.
