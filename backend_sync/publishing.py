@@ -106,7 +106,7 @@ def record_sales(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Record sales in the ledger: all of the file, or nothing if a line is wrong. Publish tickets afterwards."""
+    """Record sales in the ledger: all of the file, or nothing if a line is wrong. The announcer, or new tickets, tell the gates."""
     office = office_file.load(config)
     sales = list(sales_in(file))
     with Ledger.open(office.ledger_url, create=True) as ledger:
@@ -116,7 +116,7 @@ def record_sales(
     else:
         if begun:
             Console().print(f"There was no ledger: {office.ledger_url} is a new one.", soft_wrap=True)
-        Console().print(f"{new} new sales recorded, {len(sales) - new} were known; now publish tickets")
+        Console().print(f"{new} new sales recorded, {len(sales) - new} were known")
 
 
 @publish.command("tickets")
