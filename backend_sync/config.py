@@ -43,7 +43,7 @@ class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         out: Directory of the published lists.
         trust_days: Days until a trust list expires, a list of enrolled keys, or the configuration of the gates.
         deny_days: The same for the deny list.
-        tickets_days: The same for the ticket list.
+        tickets_days: The same for the ticket list and the status list.
     """
 
     name: _Name
