@@ -218,6 +218,20 @@ def test_many_sales_are_folded_before_a_gate_has_no_room(story: Story, monkeypat
     story.assert_right()
 
 
+def test_a_ledger_of_before_says_the_order_of_its_sales(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Ledger.open(url, create=True) as ledger:
+        for number in (9, 3, 5):
+            ledger.record_sale(Sale(BUYERS[0], carnet(number, 1), 0, DAWN_MS))
+        with ledger.writing() as connection:
+            connection.exec_driver_sql("DROP TABLE sale_recorded")
+            connection.exec_driver_sql("PRAGMA user_version=6")
+    with Ledger.open(url) as ledger, ledger.snapshot() as snapshot:
+        assert [product.product_id for _, product in snapshot.sold_after(0, {})] == [9, 3, 5]
+        assert [product.product_id for _, product in snapshot.sold_after(2, {})] == [5]
+        assert snapshot.last_sale() == 3
+
+
 def test_the_order_of_sales_is_evidence(story: Story) -> None:
     story.sell(BUYERS[0], value=False)
     for sale in (999, 5):
