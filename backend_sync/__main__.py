@@ -239,10 +239,14 @@ def _list_follower(gate: GateConfig, progress: Progress, stack: contextlib.ExitS
     floors = stack.enter_context(FloorsFile(gate.catalogue / "floors.db"))
     home = Home(device=gate.file.device, region=gate.file.region, lists=gate.lists, folder=gate.catalogue, root=root)
     installer = ListInstaller(home, floors, lambda: recent_passengers(gate.journal))
+
+    def now_s() -> int:
+        return int(time.time())
+
     return ListFollower(
         installer=installer,
-        changes=followers_of(gate.lists, gate.file.region, installer.keys),
-        now_s=lambda: int(time.time()),
+        changes=followers_of(gate.lists, gate.file.region, installer.keys, now_s),
+        now_s=now_s,
         progress=lambda: progress.moved(WORK, time.monotonic()),
     )
 

@@ -54,8 +54,14 @@ class Source(Protocol[Listed, Change, Said]):
         """Return the number of the last row; as long as it stays, there is nothing to say."""
         ...
 
-    def said(self, connection: Connection, chain: Chain[Listed, Change, Said], rows: Rows) -> Said:
-        """Return what the rows after those that were seen say; what the chain says already may be in it."""
+    def said(self, connection: Connection, chain: Chain[Listed, Change, Said], rows: Rows) -> tuple[Said, int]:
+        """Return what rows after those that were seen say, without what the chain says already.
+
+        Not all of them have to be looked at in one go, where there are many.
+
+        Returns:
+            What to say, and the last row that was looked at.
+        """
         ...
 
 
@@ -127,24 +133,34 @@ class AnnouncedLists(Generic[Listed, Change, Said]):
         if not speaking:
             return Made([], 0, other_lists)
         source, telling = self._source, self._source.telling
-        said = dict[int, Said]()
+        said = dict[int, tuple[Said, int]]()
         with self._ledger().reading() as connection:
             last = source.last_row(connection)
             for chain in speaking:
-                rows = self._rows[chain.manifest.version]
-                news = source.said(connection, chain, rows) if rows.seen < last else telling.nothing
-                said[chain.manifest.version] = news
-        made = list[bytes]()
+                rows = self._rows_of(chain, last)
+                nothing = telling.nothing, last
+                told = source.said(connection, chain, rows) if rows.seen < last else nothing
+                said[chain.manifest.version] = told
+        made, wrong = list[bytes](), list[ListError]()
         for chain in speaking:
             version = chain.manifest.version
-            step = advance(chain, said[version], now_s, rhythm=self._rhythm, signer=self._signer)
-            if step is not None:
-                changed, sealed = step
-                write_changes(self._lists, version, changed.sealed, self.kind)
-                self.chains = tuple(changed if each is chain else each for each in self.chains)
-                made.append(sealed)
-            self._rows[version] = Rows(self._rows[version].listed, last)
-        return Made(made, max(map(len, said.values())), other_lists)
+            news, seen = said[version]
+            try:
+                step = advance(chain, news, now_s, rhythm=self._rhythm, signer=self._signer)
+                if step is not None:
+                    changed, sealed = step
+                    write_changes(self._lists, version, changed.sealed, self.kind)
+                    self.chains = tuple(changed if each is chain else each for each in self.chains)
+                    made.append(sealed)
+            except ListError as error:
+                wrong.append(error)  # of this list alone: gates that have another one hear what they have to
+                continue
+            self._rows[version] = Rows(self._rows[version].listed, seen)
+        if wrong and not made:
+            raise wrong[0]
+        for each in wrong:
+            _LOG.error("a list is told nothing", list=self.kind.value, why=str(each))
+        return Made(made, max(len(news) for news, _ in said.values()), other_lists)
 
     def last_changes(self) -> list[bytes]:
         """Return the last change of each list: whoever missed only that takes it, whoever missed more finds a gap."""
@@ -192,6 +208,14 @@ class AnnouncedLists(Generic[Listed, Change, Said]):
         self._rows[version] = Rows(row, row)
         sealed = read_changes(self._lists, version, self.kind)
         return resume(telling, published, manifest, sealed, self._signer)
+
+    def _rows_of(self, chain: Chain[Listed, Change, Said], last: int) -> Rows:
+        """Return how far the ledger is in a chain; of one that was put back, everything is said again."""
+        rows = self._rows[chain.manifest.version]
+        if last < rows.seen:
+            _LOG.error("the ledger has lost rows; all is said again", list=self.kind.value, last=last, seen=rows.seen)
+            rows = self._rows[chain.manifest.version] = Rows(0, 0)
+        return rows
 
     def _announced(self) -> list[int]:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -27,6 +27,9 @@ from validator.lists.tickets import Tickets
 
 _Listed = TypeVar("_Listed", bound=DenyList | Tickets | Statuses)
 _Change = TypeVar("_Change", bound=DenyChange | ListChange)
+
+AHEAD_S: Final = 24 * 3600
+"""So far a publisher's clock may be ahead of this device's: what is signed moves the gate's clock."""
 
 log = structlog.get_logger("uplink")
 
@@ -65,6 +68,7 @@ class ChangeFollower(Generic[_Listed, _Change]):
         lists: The list directory, which this process owns.
         region: The network that the device belongs to.
         keys: Tells whose changes are believed, by the name they sign with.
+        now_s: Tells the time, seconds since 1970 UTC.
         refused: Why the last change was not taken; empty in good health.
     """
 
@@ -72,6 +76,7 @@ class ChangeFollower(Generic[_Listed, _Change]):
     lists: Path
     region: str
     keys: Callable[[], Mapping[str, Ed25519PublicKey]]
+    now_s: Callable[[], int]
     refused: str = ""
     _followed: _Followed[_Listed, _Change] | None = field(default=None)
 
@@ -160,6 +165,9 @@ class ChangeFollower(Generic[_Listed, _Change]):
     def _keep(
         self, held: _Followed[_Listed, _Change], listed: _Listed, change: _Change, sealed: tuple[bytes, ...]
     ) -> None:
+        if change.issued_s > self.now_s() + AHEAD_S:
+            where = f"change {change.number} of the {self.changing.kind} list"
+            raise ListError(where, f"was made at {change.issued_s}, and it is {self.now_s()}")
         write_changes(self.lists, held.manifest.version, sealed, self.changing.kind)
         self._followed = _Followed(held.manifest, held.published, listed, change, sealed)
         self.refused = ""
@@ -175,12 +183,12 @@ AnyFollower = (
 
 
 def followers_of(
-    lists: Path, region: str, keys: Callable[[], Mapping[str, Ed25519PublicKey]]
+    lists: Path, region: str, keys: Callable[[], Mapping[str, Ed25519PublicKey]], now_s: Callable[[], int]
 ) -> dict[ListKind, AnyFollower]:
     """Return who keeps the changes of a device's lists, by kind; the arguments are those of `ChangeFollower`."""
     found: tuple[AnyFollower, ...] = (
-        ChangeFollower(DENIALS, lists, region, keys),
-        ChangeFollower(TICKETS, lists, region, keys),
-        ChangeFollower(STATUSES, lists, region, keys),
+        ChangeFollower(DENIALS, lists, region, keys, now_s),
+        ChangeFollower(TICKETS, lists, region, keys, now_s),
+        ChangeFollower(STATUSES, lists, region, keys, now_s),
     )
     return {each.changing.kind: each for each in found}

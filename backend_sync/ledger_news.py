@@ -1,6 +1,8 @@
 """What the ledger says that gates have to hear before the next list: who was revoked, and what was sold."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Final
 
 import structlog
 from sqlalchemy import Connection
@@ -17,6 +19,8 @@ from validator.lists.ticket_delta import MAX_PRODUCTS
 from validator.lists.tickets import Tickets
 from validator.model import Product
 
+MOST_SALES: Final = 20_000
+"""That are looked at in one go, half a second of work: revocations wait for that."""
 _LOG = structlog.get_logger("announce")
 Held = Mapping[bytes, Sequence[Product]]
 
@@ -32,12 +36,12 @@ class Revoked:
         return revocations.last_row(connection)
 
     @staticmethod
-    def said(connection: Connection, chain: Chain[DenyList, DenyChange, Refusals], rows: Rows) -> Refusals:
-        """Return whom rows after those that were seen revoke or give back."""
+    def said(connection: Connection, chain: Chain[DenyList, DenyChange, Refusals], rows: Rows) -> tuple[Refusals, int]:
+        """Return whom rows after those that were seen revoke or give back, and the last row."""
         words = revocations.words_after(connection, rows.seen, rows.listed)
         given_back = any(not each.revoked for each in words)
         ended = revocations.ended_credential_ids(connection) if given_back else set()
-        return refusals(chain.published, words, ended)
+        return refusals(chain.published, words, ended), revocations.last_row(connection)
 
 
 class Sold:
@@ -51,24 +55,26 @@ class Sold:
         return sales.last_row(connection)
 
     @staticmethod
-    def said(connection: Connection, chain: Chain[Tickets, ListChange, Held], rows: Rows) -> Held:
-        """Return all that the buyers of what was sold since hold: what gates know of already, and what is new.
+    def said(connection: Connection, chain: Chain[Tickets, ListChange, Held], rows: Rows) -> tuple[Held, int]:
+        """Return all that the buyers of what was sold since hold, and the last sale that was looked at.
 
-        The first part is as the list has it, and so is the second: as of the list's horizons.
+        What gates know of already is as the list has it, and so is what is new: as of the list's horizons.
 
         Raises:
             ListError: The published list cannot be read, or is damaged.
         """
-        held = dict[bytes, list[Product]]()
-        for credential_id, product in TicketSnapshot(connection).sold_after(rows.seen, chain.manifest.horizons):
-            if credential_id not in held:
-                held[credential_id] = chain.listed.products(credential_id)
-            if all(each.product_id != product.product_id for each in held[credential_id]):
-                held[credential_id].append(product)
+        held, seen = dict[bytes, list[Product]](), rows.seen
+        for row, credential_id, product in islice(
+            TicketSnapshot(connection).sold_after(rows.seen, chain.manifest.horizons), MOST_SALES
+        ):
+            known = held.get(credential_id) or chain.listed.products(credential_id)
+            if all(each.product_id != product.product_id for each in known):
+                held[credential_id] = [*known, product]
+            seen = row
         for credential_id in [each for each, products in held.items() if len(products) > MAX_PRODUCTS]:
             _LOG.error(
                 "a credential holds too many products; gates hear nothing of the last",
                 products=len(held.pop(credential_id)),
                 at_most=MAX_PRODUCTS,
             )
-        return held
+        return held, seen

@@ -34,8 +34,8 @@ log = structlog.get_logger("uplink")
 
 _TIMESTAMP_FILE: Final = f"{TIMESTAMP}.json"
 _REASON_CHARS: Final = 200
-_WAITING: Final = 1024
-"""Changes that came and were not looked at yet; whoever is behind by more catches up instead."""
+_WAITING_BYTES: Final = 8 * 1024 * 1024
+"""Of changes that came and were not looked at yet; whoever is behind by more catches up instead."""
 
 _Sealed = Annotated[list[bytes], msgspec.Meta(max_length=4 * MAX_CHANGES)]
 _T = TypeVar("_T")
@@ -50,6 +50,7 @@ class ListFollower:
         changes: Lays changes over lists, by kind.
         now_s: Tells the time, seconds since 1970 UTC.
         answer_s: Seconds to wait for what a broker keeps, before it is said that there is nothing.
+        object_s: The same for pieces of lists, which are there, and may come over a slow line.
         retry_s: Seconds after which what could not be had is tried again.
         progress: Called whenever something moved.
         told: Set when there is news for the back office.
@@ -59,13 +60,15 @@ class ListFollower:
     changes: Mapping[ListKind, AnyFollower]
     now_s: Callable[[], int]
     answer_s: float = 3.0
+    object_s: float = 60.0
     retry_s: float = 60.0
     progress: Callable[[], None] = lambda: None
     told: asyncio.Event = field(default_factory=asyncio.Event)
     _reader: RetainedReader | None = None
     _timestamp: bytes | None = None
     _stamped: bool = False
-    _waiting: deque[tuple[ListKind, bytes]] = field(default_factory=lambda: deque(maxlen=_WAITING))
+    _waiting: deque[tuple[ListKind, bytes]] = field(default_factory=deque)
+    _behind: set[ListKind] = field(default_factory=set)
     _stirred: asyncio.Event = field(default_factory=asyncio.Event)
     _pending: "Future[bytes] | None" = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -107,6 +110,10 @@ class ListFollower:
         kind = next((each for each in self.changes if message.topic == wire.list_change(region, each, "next")), None)
         if kind is not None:
             self._waiting.append((kind, message.payload))
+            waiting = list(self._waiting)  # the lists' thread takes some away meanwhile
+            if sum(len(sealed) for _, sealed in waiting) > _WAITING_BYTES:
+                self._behind.update(each for each, _ in waiting)
+                self._waiting.clear()
         elif message.topic == wire.list_metadata(region, _TIMESTAMP_FILE):
             self._timestamp, self._stamped = message.payload, bool(message.payload)
         else:
@@ -126,7 +133,8 @@ class ListFollower:
                 states[kind.value] = ListState(
                     version=version,
                     change=0 if follower is None else follower.number,
-                    refused_version=0 if refused is None else refused.version,
+                    # What only could not be had is no vote against a list.
+                    refused_version=0 if refused is None or refused.transient else refused.version,
                     reason=(why if refused is None else refused.reason)[:_REASON_CHARS],
                 )
         of_itself = self.installer.refused.get(CATALOGUE)
@@ -141,26 +149,29 @@ class ListFollower:
 
     async def _work(self, thread: ThreadPoolExecutor) -> None:
         """Take what came: changes first, since they are urgent and small."""
-        while self._waiting:
-            await self._take_change(thread, *self._waiting.popleft())
+        before = [each.refused for each in self.changes.values()]
+        await self._in(thread, self._take_changes)
         if self._stamped:
             self._stamped = False
-            before = dict(self.installer.refused)
+            refused_before = dict(self.installer.refused)
             installed = await self._in(thread, self._refresh)
             for kind in self.changes.keys() & installed:
                 await self._in(thread, self.changes[kind].follow)
-                await self._catch_up(thread, kind)
-            if installed or self.installer.refused != before:
+                self._behind.add(kind)
+            if installed or self.installer.refused != refused_before:
                 self.told.set()
-
-    async def _take_change(self, thread: ThreadPoolExecutor, kind: ListKind, sealed: bytes) -> None:
-        follower = self.changes[kind]
-        before = follower.refused
-        if await self._in(thread, lambda: follower.take(sealed)) is Step.GAP:
-            await self._catch_up(thread, kind)
+        while self._behind:
+            await self._catch_up(thread, self._behind.pop())
         self.progress()
-        if follower.refused != before:
+        if [each.refused for each in self.changes.values()] != before:
             self.told.set()
+
+    def _take_changes(self) -> None:
+        """Lay over what came, in the lists' thread; between two pieces of a download as well."""
+        while self._waiting:
+            kind, sealed = self._waiting.popleft()
+            if self.changes[kind].take(sealed) is Step.GAP:
+                self._behind.add(kind)
 
     async def _catch_up(self, thread: ThreadPoolExecutor, kind: ListKind) -> None:
         """Read what was left for those who missed something, if there is a list that it belongs to."""
@@ -199,15 +210,17 @@ class ListFollower:
             return [self._timestamp[: max_bytes + 1]]
         region = self.installer.home.region
         kind, _, rest = name.partition("/")
-        topic = wire.list_object(region, bytes.fromhex(rest)) if kind == OBJECTS else wire.list_metadata(region, name)
         self.progress()
-        return [self._read(topic)]
+        self._take_changes()
+        if kind == OBJECTS:
+            return [self._read(wire.list_object(region, bytes.fromhex(rest)), self.object_s)]
+        return [self._read(wire.list_metadata(region, name), self.answer_s)]
 
-    def _read(self, topic: str) -> bytes:
+    def _read(self, topic: str, answer_s: float) -> bytes:
         if self._gone or self._reader is None:
             raise ConnectionError(f"{topic}: {Refusal.NOT_REACHED}: the link was lost")
         assert self._loop is not None
-        self._pending = asyncio.run_coroutine_threadsafe(self._reader.read(topic), self._loop)
+        self._pending = asyncio.run_coroutine_threadsafe(self._reader.read(topic, answer_s), self._loop)
         try:
             return self._pending.result()
         except NotThere as error:

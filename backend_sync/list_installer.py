@@ -3,8 +3,8 @@
 Nothing here touches what is in force before its successor is whole on the disk.
 What does not do is refused with a reason that has a name, is reported, and is tried again when the catalogue next
 changes; what only could not be had is tried again soon. Who may sign (`validator.lists.authority`) changes for the gate
-only when all its lists are signed by those who may from now on: otherwise a restart in between would find lists that
-nobody vouches for any more.
+role by role, each when its lists here are signed by those who may from now on: otherwise a restart in between would
+find lists that nobody vouches for any more.
 """
 
 import contextlib
@@ -23,15 +23,23 @@ from backend_sync.catalogue.chunks import collect
 from backend_sync.catalogue.errors import CatalogueRefused, Refusal
 from backend_sync.catalogue.fetching import Fetch
 from backend_sync.catalogue.floors import Floors
-from backend_sync.catalogue.list_targets import manifest_path, payload_path
+from backend_sync.catalogue.list_targets import list_signer, manifest_path, payload_path
+from backend_sync.catalogue.metadata_file import MetadataSet
 from backend_sync.catalogue.roles import TARGETS
 from backend_sync.catalogue.target import Catalogue, Target
+from backend_sync.change_follower import AHEAD_S
 from backend_sync.self_check import self_check
 from backend_sync.waves import in_wave
 from validator.lists import directory
-from validator.lists.authority import authorised_keys, encode_authority, read_authority, write_authority
+from validator.lists.authority import (
+    authorised_keys,
+    earlier_targets,
+    encode_authority,
+    read_authority,
+    write_authority,
+)
 from validator.lists.errors import ListError
-from validator.lists.manifest import ROLE_OF, ListKind, open_manifest
+from validator.lists.manifest import ROLE_OF, ListKind, Manifest, open_manifest
 
 log = structlog.get_logger("uplink")
 
@@ -43,7 +51,8 @@ FREE_BYTES: Final = 64 * 1024 * 1024
 _MAX_MANIFEST_BYTES: Final = 16 * 1024 * 1024
 _GIB: Final = 1024**3
 _LARGEST: Final[Mapping[str, int]] = {"trust": _GIB, "deny": _GIB // 4, "tickets": 4 * _GIB}
-_TRANSIENT: Final = frozenset({Refusal.NOT_REACHED, Refusal.SLOW, Refusal.STORAGE})
+_TRANSIENT: Final = frozenset({Refusal.NOT_REACHED, Refusal.SLOW, Refusal.STORAGE, Refusal.FREEZE, Refusal.EXPIRED})
+"""What may be otherwise in a minute: a line, a disk, a clock."""
 _CHUNKS: Final = ".chunks"
 
 
@@ -112,7 +121,8 @@ class ListInstaller:
         home = self.home
         try:
             catalogue = client.refresh(fetch, home.folder, home.root, now_s, region=home.region, floors=self.floors)
-            authority, keys = self._authority()
+            held = self._metadata()
+            keys = authorised_keys(encode_authority(held.roots, held.roles[TARGETS]), home.root, home.region)
         except CatalogueRefused as refused:
             self._refuse(CATALOGUE, 0, refused)
             return []
@@ -121,9 +131,9 @@ class ListInstaller:
             return []
         self.refused.pop(CATALOGUE, None)
         self.catalogue = catalogue
-        installed = [kind for kind in ListKind if self._bring(fetch, catalogue, kind, keys)]
+        installed = [kind for kind in ListKind if self._bring(fetch, catalogue, kind, keys, now_s)]
         try:
-            self._hand_over(authority, keys)
+            self._hand_over(held, keys)
         except ListError as error:
             self._refuse(CATALOGUE, 0, error)
         return installed
@@ -142,23 +152,24 @@ class ListInstaller:
         content = read_authority(self.home.lists)
         return {} if content is None else authorised_keys(content, self.home.root, self.home.region)
 
-    def _authority(self) -> tuple[bytes, dict[str, Ed25519PublicKey]]:
+    def _metadata(self) -> MetadataSet:
         held = metadata_file.read(self.home.folder)
         if held is None:
             raise ListError(self.home.folder, "the catalogue's metadata was written, and cannot be read")
-        content = encode_authority(held.roots, held.roles[TARGETS])
-        return content, authorised_keys(content, self.home.root, self.home.region)
+        return held
 
-    def _bring(self, fetch: Fetch, catalogue: Catalogue, kind: ListKind, keys: Mapping[str, Ed25519PublicKey]) -> bool:
+    def _bring(
+        self, fetch: Fetch, catalogue: Catalogue, kind: ListKind, keys: Mapping[str, Ed25519PublicKey], now_s: int
+    ) -> bool:
         path = payload_path(self.home.region, kind)
         payload = catalogue.targets.get(path)
         manifest = catalogue.targets.get(manifest_path(self.home.region, kind))
-        if payload is None or manifest is None or not self._wanted(kind, payload):
+        if payload is None or manifest is None or not self._wanted(kind, payload, keys):
             self.refused.pop(kind, None)
             return False
         version = payload.custom.version
         try:
-            self._install(fetch, kind, payload, manifest, keys)
+            self._install(fetch, kind, payload, manifest, keys, now_s=now_s)
         except (CatalogueRefused, ListError) as error:
             self._refuse(kind, version, error)
             return False
@@ -170,12 +181,19 @@ class ListInstaller:
         log.info("list.installed", kind=kind.value, version=version)
         return True
 
-    def _wanted(self, kind: ListKind, target: Target) -> bool:
-        """Whether a list is newer than what is here, and this device's turn has come; without any, it always has."""
-        current, version = directory.version_in_force(self.home.lists, kind) or 0, target.custom.version
-        return version > current and (
-            current == 0 or in_wave(self.home.device, kind, version, target.custom.wave.percent)
-        )
+    def _wanted(self, kind: ListKind, target: Target, keys: Mapping[str, Ed25519PublicKey]) -> bool:
+        """Whether a list is newer than what is here, and this device's turn has come.
+
+        Its turn has always come where there is no such list at all, or one that was signed with a key which may sign no
+        more: whatever number that has, a thief may have made it. A list that was stopped is for nobody.
+        """
+        lists, version, percent = self.home.lists, target.custom.version, target.custom.wave.percent
+        current = directory.version_in_force(lists, kind)
+        if current is not None and not directory.still_signed(lists, kind, keys):
+            return version != current
+        if current is None and not directory.installed_versions(lists, kind):
+            return percent > 0
+        return version > (current or 0) and in_wave(self.home.device, kind, version, percent)
 
     def _install(
         self,
@@ -184,6 +202,8 @@ class ListInstaller:
         payload: Target,
         manifest: Target,
         keys: Mapping[str, Ed25519PublicKey],
+        *,
+        now_s: int,
     ) -> None:
         if payload.custom.version != manifest.custom.version:
             why = f"is of version {manifest.custom.version}, its payload of {payload.custom.version}"
@@ -195,14 +215,25 @@ class ListInstaller:
         said = open_manifest(sealed, keys, manifest.path)
         if (said.kind, said.version) != (kind, payload.custom.version):
             raise CatalogueRefused(Refusal.MIX_AND_MATCH, manifest.path, f"is for {said.kind} {said.version}")
+        self._refuse_its_time(said, now_s)
         held = self._held(kind, payload)
         candidate = held or self._fetched(fetch, payload, shelf, _LARGEST.get(ROLE_OF[kind], _GIB))
         if said.payload_sha256.hex() != payload.sha256:
             raise CatalogueRefused(Refusal.MIX_AND_MATCH, payload.path, "is not the payload of its manifest")
-        directory.check_payload(kind, candidate)
-        self_check(kind, candidate, self.home.lists, self.passengers())
+        self_check(kind, candidate, self.home.lists, self.passengers(), now_s)
         directory.install(self.home.lists, sealed, candidate, keys, region=self.home.region)
         shutil.rmtree(shelf, ignore_errors=True)
+
+    def _refuse_its_time(self, said: Manifest, now_s: int) -> None:
+        """Refuse a list from the future, which would move the gate's clock, and one that is past its date already.
+
+        A device that has no such list takes what there is: what it is worth is said elsewhere.
+        """
+        if said.issued_s > now_s + AHEAD_S:
+            why = f"was made at {said.issued_s}, and it is {now_s}"
+            raise CatalogueRefused(Refusal.MALFORMED, f"{said.kind} list", why)
+        if said.not_after_s < now_s and directory.version_in_force(self.home.lists, said.kind) is not None:
+            raise CatalogueRefused(Refusal.EXPIRED, f"{said.kind} list", f"ended at {said.not_after_s}, it is {now_s}")
 
     def _held(self, kind: ListKind, target: Target) -> Path | None:
         """Find a payload among the versions that are here: an order to go back needs nothing to be sent."""
@@ -229,29 +260,33 @@ class ListInstaller:
         shutil.rmtree(chunks, ignore_errors=True)
         return path
 
-    def _hand_over(self, authority: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
-        """Tell the gate who may sign from now on, once those have signed all that it has."""
+    def _hand_over(self, held: MetadataSet, keys: Mapping[str, Ed25519PublicKey]) -> None:
+        """Tell the gate who may sign from now on: role by role, each once it has signed what is here of it."""
+        lists = self.home.lists
+        before = None
         with contextlib.suppress(ListError):
-            if read_authority(self.home.lists) == authority:
-                return
+            before = read_authority(lists)
+        earlier = dict[str, bytes]()
         for kind in ListKind:
-            version = directory.version_in_force(self.home.lists, kind)
-            if version is None:
+            if before is None or directory.version_in_force(lists, kind) is None:
                 continue
-            path = self.home.lists / kind.value / str(version) / directory.MANIFEST
-            try:
-                open_manifest(path.read_bytes(), keys, path)
-            except (ListError, OSError) as error:
-                log.warning("authority.waits", kind=kind.value, version=version, why=str(error))
-                return
-        self.home.lists.mkdir(parents=True, exist_ok=True)
-        write_authority(self.home.lists, authority)
+            if not directory.still_signed(lists, kind, keys):
+                role = list_signer(self.home.region, kind)
+                earlier[role] = earlier_targets(before, role)
+                self._refuse(kind, 0, ListError(f"{kind} list", "its key was replaced; publish it anew"))
+        authority = encode_authority(held.roots, held.roles[TARGETS], earlier)
+        if authority != before:
+            lists.mkdir(parents=True, exist_ok=True)
+            write_authority(lists, authority)
 
     def _refuse(self, what: str, version: int, error: CatalogueRefused | ListError) -> None:
         transient = isinstance(error, CatalogueRefused) and error.reason in _TRANSIENT
-        refused = Refused(version, str(error), transient)
+        name = f"{error.reason}: " if isinstance(error, CatalogueRefused) else ""
+        refused = Refused(version, name + error.why, transient)
         if self.refused.get(what) != refused:
-            log.error("list.refused", kind=what, version=version, why=str(error), again=transient)
+            log.error(
+                "list.refused", kind=what, version=version, where=error.where, why=refused.reason, again=transient
+            )
         self.refused[what] = refused
 
 

@@ -41,8 +41,12 @@ class RetainedReader:
         self._link, self._answer_s = link, answer_s
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
 
-    async def read(self, topic: str) -> bytes:
+    async def read(self, topic: str, answer_s: float | None = None) -> bytes:
         """Return what is kept under a topic; never two readers of one topic at once.
+
+        Args:
+            topic: The topic.
+            answer_s: Seconds to wait for it, where they are others than the reader's.
 
         Raises:
             NotThere: Nothing came in time.
@@ -51,7 +55,7 @@ class RetainedReader:
         found = self._waiting.setdefault(topic, asyncio.get_running_loop().create_future())
         try:
             await self._link.subscribe(topic)
-            async with asyncio.timeout(self._answer_s):
+            async with asyncio.timeout(self._answer_s if answer_s is None else answer_s):
                 return await found
         except TimeoutError:
             raise NotThere(f"{topic}: the broker has nothing there") from None

@@ -29,7 +29,7 @@ _READ: Final = 2000
 """Entries of the journal that are looked through for them."""
 
 
-def self_check(kind: ListKind, candidate: Path, lists: Path, passengers: Sequence[bytes]) -> None:
+def self_check(kind: ListKind, candidate: Path, lists: Path, passengers: Sequence[bytes], now_s: int) -> None:
     """Refuse a candidate that would turn away more than half of the passengers whom the list in force lets in.
 
     Args:
@@ -37,6 +37,7 @@ def self_check(kind: ListKind, candidate: Path, lists: Path, passengers: Sequenc
         candidate: Its payload, which a gate can load.
         lists: The list directory.
         passengers: Credential ids of passengers who were let in lately, 16 bytes each.
+        now_s: The time, seconds since 1970 UTC.
 
     Raises:
         ListError: It would.
@@ -45,11 +46,11 @@ def self_check(kind: ListKind, candidate: Path, lists: Path, passengers: Sequenc
     if version is None or kind not in _TURNED_AWAY:
         return
     turned_away = _TURNED_AWAY[kind]
-    present = turned_away(lists / kind.value / str(version) / PAYLOAD, passengers)
+    present = turned_away(lists / kind.value / str(version) / PAYLOAD, passengers, now_s)
     welcome = [each for each in passengers if each not in present]
     if len(welcome) < LEAST_PASSENGERS:
         return
-    refused = len(turned_away(candidate, welcome))
+    refused = len(turned_away(candidate, welcome, now_s))
     if 2 * refused > len(welcome):
         why = f"would turn away {refused} of the last {len(welcome)} passengers; refused by this gate's self-check"
         raise ListError(f"{kind} list", why)
@@ -65,32 +66,41 @@ def recent_passengers(journal: Path) -> list[bytes]:
     try:
         keys = {book.device: book.public_key}
         for _, sealed in reversed(book.entries_after(max(0, book.head() - _READ), _READ)):
-            tap = journal_entry.decode(open_envelope(sealed, Purpose.TAP, keys).payload).tap
+            try:
+                tap = journal_entry.decode(open_envelope(sealed, Purpose.TAP, keys).payload).tap
+            except (EnvelopeError, EntryError):
+                continue  # a journal that does not hold is the uplink's to report
             if tap.outcome is Outcome.GRANT and tap.credential_id is not None:
                 found[tap.credential_id] = None
             if len(found) == PASSENGERS:
                 break
-    except (JournalError, EnvelopeError, EntryError):
-        return []  # a journal that does not hold is the uplink's to report, and no reason to refuse a list
+    except JournalError:
+        return []
     finally:
         book.close()
     return list(found)
 
 
-def _denied(payload: Path, passengers: Sequence[bytes]) -> set[bytes]:
+def _denied(payload: Path, passengers: Sequence[bytes], _now_s: int) -> set[bytes]:
+    """By their ids alone: a journal has no numbers of cards, so that a list's numbers are not tried here."""
     listed = DenyList.parse(payload.read_bytes(), payload)
     return {each for each in passengers if listed.denied(Credential(each))}
 
 
-def _without_products(payload: Path, passengers: Sequence[bytes]) -> set[bytes]:
+def _without_tickets(payload: Path, passengers: Sequence[bytes], now_s: int) -> set[bytes]:
+    """Those who hold nothing that is valid now."""
     tickets = TicketStore(payload)
     try:
-        return {each for each in passengers if not tickets.products(each)}
+        return {
+            each
+            for each in passengers
+            if not any(held.valid_from <= now_s < held.valid_until for held in tickets.products(each))
+        }
     finally:
         tickets.close()
 
 
-_TURNED_AWAY: dict[ListKind, Callable[[Path, Sequence[bytes]], set[bytes]]] = {
+_TURNED_AWAY: dict[ListKind, Callable[[Path, Sequence[bytes], int], set[bytes]]] = {
     ListKind.DENY: _denied,
-    ListKind.TICKETS: _without_products,
+    ListKind.TICKETS: _without_tickets,
 }

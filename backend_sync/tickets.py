@@ -80,8 +80,8 @@ class TicketSnapshot:
         """Return the number of the last sale that is in the snapshot, in the order in which they were recorded."""
         return last_row(self._connection)
 
-    def sold_after(self, row: int, horizons: Mapping[str, tuple[int, int]]) -> Iterator[tuple[bytes, Product]]:
-        """Yield ``(credential_id, product)`` of what was recorded after a list was published, in that order.
+    def sold_after(self, row: int, horizons: Mapping[str, tuple[int, int]]) -> Iterator[tuple[int, bytes, Product]]:
+        """Yield ``(row, credential_id, product)`` of what was recorded after a list was published, in that order.
 
         Args:
             row: The last sale that is in the list, as `last_sale` said.
@@ -96,7 +96,7 @@ class TicketSnapshot:
             rides, amounts = self._used([each.id for each in sold], horizons)
             for each in sold:
                 left = max(0, each.rides - rides[each.id]), max(0, each.balance - amounts[each.id])
-                yield each.credential_id, product_of(each, *left)
+                yield each.row, each.credential_id, product_of(each, *left)
             row = sold[-1].row
 
     def _used(

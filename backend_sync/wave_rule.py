@@ -102,6 +102,8 @@ def judge(wave: Wave, votes: Votes, devices: Collection[str], rule: WaveRule, no
         return Verdict.STOP, 0
     if wave.percent in (0, WHOLE):  # stopped, or held back, by somebody; or through
         return Verdict.WAIT, wave.percent
+    if 100 * refused > rule.failure_percent * tried:
+        return Verdict.WAIT, wave.percent  # too few to stop it, and too many to go on
     further = min((step for step in (*rule.steps, WHOLE) if step > wave.percent), default=WHOLE)
     if devices and not any(in_wave(device, wave.kind, wave.version, wave.percent) for device in devices):
         return Verdict.WIDEN, further  # nobody is asked yet, so nobody can answer

@@ -62,7 +62,7 @@ async def gate(device: str, port: int, home: Path, root: bytes, credentials: lis
         installer = ListInstaller(own, floors, list)
         follower = ListFollower(
             installer=installer,
-            changes=followers_of(own.lists, REGION, installer.keys),
+            changes=followers_of(own.lists, REGION, installer.keys, lambda: int(time.time())),
             now_s=lambda: int(time.time()),
         )
         options = UplinkOptions(

@@ -111,7 +111,7 @@ async def _week(folder: Path) -> list[Figure]:
         installer = ListInstaller(own, floors, list)
         broker.follower = follower = ListFollower(
             installer=installer,
-            changes=followers_of(own.lists, REGION, installer.keys),
+            changes=followers_of(own.lists, REGION, installer.keys, lambda: clock[0]),
             now_s=lambda: clock[0],
             answer_s=0.01,
         )

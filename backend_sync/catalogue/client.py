@@ -177,8 +177,8 @@ def _listed(listed: TargetFile, region: str, kind: Kind, role: str) -> Target:
 
 
 def _bounded(role: str, version: int) -> int:
-    if version > MAX_VERSION:
-        raise CatalogueRefused(Refusal.MALFORMED, role, f"version {version} is beyond {MAX_VERSION}")
+    if type(version) is not int or version > MAX_VERSION:  # JSON's true counts as 1 in Python, and in python-tuf
+        raise CatalogueRefused(Refusal.MALFORMED, role, f"version {version} is no number up to {MAX_VERSION}")
     return version
 
 

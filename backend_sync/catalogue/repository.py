@@ -129,7 +129,8 @@ class Repository:
         if (custom.region, custom.kind) != (region, kind):
             raise PublishError(f"{path}: says of itself that it is for {custom.region}/{custom.kind}")
         role = f"{region}.{kind}"
-        listed = self._listed(role).get(path)
+        # What a key listed that was replaced since is no floor: it may have been a thief who chose the number.
+        listed = self._listed(role).get(path) if self._stands(role) else None
         if listed is not None and _read(listed).custom.version >= custom.version:
             raise PublishError(f"{path}: version {custom.version} is not newer than {_read(listed).custom.version}")
         if not payload.is_file():
@@ -305,6 +306,17 @@ class Repository:
         for role in self._staged:
             if role not in roles:
                 raise PublishError(f"{role}: something is to be listed, and targets delegates to no such role")
+
+    def _stands(self, role: str) -> bool:
+        """Whether a role's metadata in force is signed by whoever may sign it now; there may be none."""
+        held, data = self._current(role), self._newest(TARGETS)
+        if held is None or data is None:
+            return False
+        metadata, targets = Metadata[Targets].from_bytes(held), ceremony.read_targets(data)
+        try:
+            return bool(targets.get_verification_result(role, metadata.signed_bytes, metadata.signatures))
+        except ValueError:
+            return False
 
     def _listed(self, role: str) -> dict[str, TargetFile]:
         held = self._current(role)

@@ -45,11 +45,18 @@ class MirroredOffice:
         return f"{REGION}.{ROLE_OF[kind]}"
 
     def sealed(
-        self, kind: ListKind, payload: bytes, version: int, *, signer: str | None = None, region: str = REGION
+        self,
+        kind: ListKind,
+        payload: bytes,
+        version: int,
+        *,
+        signer: str | None = None,
+        region: str = REGION,
+        issued_s: int = NOW,
     ) -> bytes:
         name = signer or self.signer(kind)
         manifest = Manifest(
-            kind, region, version, NOW, NOW + DAY, hashlib.sha256(payload).digest(), len(payload), horizons={}
+            kind, region, version, issued_s, issued_s + DAY, hashlib.sha256(payload).digest(), len(payload), horizons={}
         )
         return seal_manifest(manifest, key(self.office.online[name]), name)
 

@@ -35,7 +35,7 @@ class Gate:
         installer = self.device.installer
         follower = ListFollower(
             installer=installer,
-            changes=followers_of(self.device.lists, "north", installer.keys),
+            changes=followers_of(self.device.lists, "north", installer.keys, lambda: NOW),
             now_s=lambda: NOW,
             answer_s=0.3,
             retry_s=0.2,

@@ -121,6 +121,12 @@ def test_arbitrary_bytes_in_a_file_on_the_way(tried: Tried, data: st.DataObject)
         assert outcome == tried.newest
 
 
+def test_true_is_no_version(tried: Tried) -> None:
+    thief = Thief(tried.files, **STOLEN)
+    thief.put(TIMESTAMP, {**thief.content(TIMESTAMP), "version": True})
+    assert tried.offer(thief.files) is Refusal.MALFORMED
+
+
 @hostile
 @given(data=st.data())
 def test_arbitrary_fields_that_a_thief_signed(tried: Tried, data: st.DataObject) -> None:

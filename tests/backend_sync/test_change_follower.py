@@ -165,7 +165,7 @@ def publisher(lists: Path, kind: ListKind) -> AnyPublisher:
 
 
 def followed(lists: Path, kind: ListKind) -> AnyFollower:
-    follower = followers_of(lists, "north", lambda: KEYS)[kind]
+    follower = followers_of(lists, "north", lambda: KEYS, lambda: ISSUED)[kind]
     follower.follow()
     return follower
 

@@ -108,8 +108,8 @@ class Story:
             self.chain = resume(TICKETS, self.published, self.manifest, self.chain.sealed, SIGNER)
             self.seen = self.row
         with self.ledger.reading() as connection:
-            said = Sold.said(connection, self.chain, Rows(self.row, self.seen))
-            self.seen = Sold.last_row(connection)
+            said, self.seen = Sold.said(connection, self.chain, Rows(self.row, self.seen))
+            assert self.seen == max(Sold.last_row(connection), self.row)
         made = advance(self.chain, said, ISSUED, rhythm=SALES, signer=SIGNER)
         assert (made is None) == (self.known == set(self.sold)), "what was said is not said again"
         self.chain, self.known = self.chain if made is None else made[0], set(self.sold)
@@ -188,6 +188,28 @@ def test_a_sale_that_was_recorded_after_its_rides_has_them_taken_off(story: Stor
     assert story.at_a_gate().products(BUYERS[0]) == [replace(late, rides=RIDES - 1)]
 
 
+def test_after_a_restart_only_what_is_new_is_in_the_change(story: Story) -> None:
+    for buyer in BUYERS[:3]:
+        story.sell(buyer, value=False)
+    story.look(None, killed=False)
+    story.sell(BUYERS[3], value=False)
+    with story.ledger.reading() as connection:
+        said, seen = Sold.said(connection, story.chain, Rows(0, 0))
+    assert (list(said), seen) == ([BUYERS[3]], 4)
+
+
+def test_many_sales_are_looked_at_in_several_goes(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend_sync.ledger_news.MOST_SALES", 2)
+    for buyer in (*BUYERS, BUYERS[0]):
+        story.sell(buyer, value=False)
+    seen, told = 0, list[bytes]()
+    with story.ledger.reading() as connection:
+        while seen < Sold.last_row(connection):
+            said, seen = Sold.said(connection, story.chain, Rows(0, seen))
+            told += said
+    assert told == [*BUYERS, BUYERS[0]]
+
+
 def test_changes_make_no_ticket_list_fresher(story: Story) -> None:
     """Rides at other gates are known up to the horizons; no sale that is told makes them newer."""
     story.sell(BUYERS[0], value=False)
@@ -204,7 +226,7 @@ def test_who_holds_too_much_holds_up_nobody(story: Story) -> None:
         story.sell(BUYERS[0], value=False)
     story.sell(BUYERS[1], value=False)
     with story.ledger.reading() as connection:
-        said = Sold.said(connection, story.chain, Rows(0, 0))
+        said, _ = Sold.said(connection, story.chain, Rows(0, 0))
     assert list(said) == [BUYERS[1]]
 
 
@@ -227,8 +249,8 @@ def test_a_ledger_of_before_says_the_order_of_its_sales(tmp_path: Path) -> None:
             connection.exec_driver_sql("DROP TABLE sale_recorded")
             connection.exec_driver_sql("PRAGMA user_version=6")
     with Ledger.open(url) as ledger, ledger.snapshot() as snapshot:
-        assert [product.product_id for _, product in snapshot.sold_after(0, {})] == [9, 3, 5]
-        assert [product.product_id for _, product in snapshot.sold_after(2, {})] == [5]
+        assert [product.product_id for _, _, product in snapshot.sold_after(0, {})] == [9, 3, 5]
+        assert [product.product_id for _, _, product in snapshot.sold_after(2, {})] == [5]
         assert snapshot.last_sale() == 3
 
 

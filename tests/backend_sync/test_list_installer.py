@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backend_sync.catalogue import ceremony
 from backend_sync.catalogue.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from backend_sync.list_installer import CATALOGUE
-from tests.backend_sync.catalogue_office import NOW, key, public
+from tests.backend_sync.catalogue_office import DAY, NOW, key, public
 from tests.backend_sync.list_device import PASSENGERS, TRUST, ListDevice, MirroredOffice, denying
 from tests.hostile import hostile
 from tests.validator.forgetful_disk import ForgetfulDisk, PowerCut
@@ -22,7 +22,8 @@ from validator.lists.directory import version_in_force
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import GateRules, encode_gate_rules
 from validator.lists.manifest import ListKind
-from validator.model import Credential
+from validator.lists.ticket_store import write_ticket_store
+from validator.model import Credential, Product, ProductKind
 
 ROOT_OF_SOMEBODY = ceremony.sign(
     ceremony.sign(
@@ -109,11 +110,19 @@ class TestWaves:
         assert device.installer.refused == {}
         unbroken(device)
 
-    def test_without_any_list_its_turn_has_come(self, tmp_path: Path, office: MirroredOffice) -> None:
-        office.publish(ListKind.DENY, denying(OTHER.id), 2, percent=0)
+    @pytest.mark.parametrize(("percent", "taken"), [(1, True), (0, False)])
+    def test_without_any_list_its_turn_has_come_but_for_what_was_stopped(
+        self, tmp_path: Path, office: MirroredOffice, *, percent: int, taken: bool
+    ) -> None:
+        office.publish(ListKind.DENY, denying(OTHER.id), 2, percent=percent)
         fresh = ListDevice(tmp_path / "fresh", office.root)
-        assert fresh.refresh(office.files()) == [ListKind.TRUST, ListKind.DENY]
+        assert (ListKind.DENY in fresh.refresh(office.files())) is taken
         fresh.close()
+
+    def test_a_damaged_pointer_is_no_turn(self, office: MirroredOffice, device: ListDevice) -> None:
+        office.publish(ListKind.DENY, denying(OTHER.id), 2, percent=0)
+        (device.lists / "deny" / "current").write_bytes(b"")
+        assert device.refresh(office.files()) == []
 
     def test_an_order_to_go_back_sends_nothing_twice(self, office: MirroredOffice, device: ListDevice) -> None:
         office.publish(ListKind.DENY, denying(OTHER.id), 2)
@@ -235,6 +244,24 @@ class TestSelfCheck:
         assert device.refresh(office.files()) == [ListKind.DENY]
         device.close()
 
+    def test_tickets_that_all_ended_long_ago(self, tmp_path: Path, office: MirroredOffice) -> None:
+        def tickets(name: str, until_s: int) -> bytes:
+            passes = [
+                (each, Product(number, ProductKind.PERIOD_PASS, 1000, until_s, 1000))
+                for number, each in enumerate(PASSENGERS, 1)
+            ]
+            write_ticket_store(tmp_path / name, passes)
+            return (tmp_path / name).read_bytes()
+
+        device = ListDevice(tmp_path / "busy", office.root, passengers=PASSENGERS)
+        office.publish(ListKind.TICKETS, tickets("good", NOW + DAY), 1)
+        device.refresh(office.files())
+        office.publish(ListKind.TICKETS, tickets("wrong", 2000), 2)
+        assert device.refresh(office.files()) == []
+        assert "would turn away 40 of the last 40 passengers" in device.reason(ListKind.TICKETS)
+        assert len(device.gate().products(PASSENGERS[0])) == 1
+        device.close()
+
     def test_a_few_passengers_say_nothing(self, tmp_path: Path, office: MirroredOffice) -> None:
         device = ListDevice(tmp_path / "quiet", office.root, passengers=PASSENGERS[:19])
         device.refresh(office.files())
@@ -243,7 +270,53 @@ class TestSelfCheck:
         device.close()
 
 
+class TestTime:
+    def test_a_list_from_the_future_does_not_move_the_clock(self, office: MirroredOffice, device: ListDevice) -> None:
+        payload = denying(OTHER.id)
+        sealed = office.sealed(ListKind.DENY, payload, 2, issued_s=NOW + 4 * 365 * DAY)
+        office.publish(ListKind.DENY, payload, 2, sealed=sealed)
+        assert device.refresh(office.files()) == []
+        assert "was made at" in device.reason(ListKind.DENY)
+        unbroken(device)
+
+    def test_an_expired_list_takes_no_force_over_a_good_one(self, office: MirroredOffice, device: ListDevice) -> None:
+        payload = denying(OTHER.id)
+        sealed = office.sealed(ListKind.DENY, payload, 2, issued_s=NOW - 30 * DAY)
+        office.publish(ListKind.DENY, payload, 2, sealed=sealed)
+        assert device.refresh(office.files()) == []
+        assert "expired: ended at" in device.reason(ListKind.DENY)
+        unbroken(device)
+
+
 class TestWhoMaySign:
+    def test_fast_forward_by_the_thief_of_a_lists_key_ends_with_the_key(
+        self, office: MirroredOffice, device: ListDevice
+    ) -> None:
+        office.publish(ListKind.DENY, denying(), 2**53 - 1)
+        assert device.refresh(office.files()) == [ListKind.DENY]
+        assert not device.gate().denied(STRANGER)
+        office.office.rotate("north.deny", "another deny key")
+        office.publish(ListKind.DENY, denying(STRANGER.id, OTHER.id), 2, percent=1)
+        assert device.refresh(office.files()) == [ListKind.DENY]
+        lists = device.gate()
+        assert (lists.versions.deny, lists.denied(STRANGER), lists.denied(OTHER), lists.faults) == (2, True, True, ())
+
+    def test_a_role_whose_lists_wait_holds_no_other_back(self, office: MirroredOffice, device: ListDevice) -> None:
+        office.office.rotate("north.deny", "another deny key")
+        office.office.rotate("north.trust", "another trust key")
+        office.publish(ListKind.DENY, denying(OTHER.id), 2)
+        assert device.refresh(office.files()) == [ListKind.DENY]
+        assert "publish it anew" in device.reason(ListKind.TRUST)
+        office.publish(ListKind.DENY, denying(STRANGER.id, OTHER.id), 3)
+        assert device.refresh(office.files()) == [ListKind.DENY]
+        device.restart()
+        lists = device.gate()
+        assert (lists.versions.deny, lists.versions.trust, lists.denied(OTHER), lists.faults) == (3, 1, True, ())
+        office.publish(ListKind.TRUST, TRUST, 2)
+        assert device.refresh(office.files()) == [ListKind.TRUST]
+        device.restart()
+        assert (device.gate().versions.trust, device.gate().faults, device.installer.refused) == (2, (), {})
+
     def test_a_new_key_is_believed_when_it_has_signed_what_is_here(
         self, office: MirroredOffice, device: ListDevice
     ) -> None:

@@ -10,7 +10,7 @@ from backend_sync import ingest, uplink, wire
 from backend_sync.mqtt import Link
 from backend_sync.wire import Presence, PresenceState, Reported
 from tests.backend_sync.depot import Depot, closed, heard, listener, running, until
-from tests.backend_sync.gate import GateJournal, a_tap, key_of
+from tests.backend_sync.gate import CREDENTIAL, GateJournal, a_tap, key_of
 from validator.journal import Journal
 from validator.journal_reader import JournalReader
 
@@ -102,7 +102,7 @@ async def test_the_validators_own_journal(mosquitto: Depot, tmp_path: Path) -> N
     options = mosquitto.uplink_options(open_journal=JournalReader)
     async with running(ingest.run(mosquitto.ingest_options()), uplink.run(options)):
         for number in range(40):
-            await journal.settle(None, lambda _, number=number: a_tap(number + 1))  # type: ignore[misc]
+            await journal.settle(CREDENTIAL, lambda _, number=number: a_tap(number + 1))  # type: ignore[misc]
         await until(lambda: mosquitto.cursor(journal.epoch) == 40)
     await journal.close()
     closed(mosquitto.books(), 40)

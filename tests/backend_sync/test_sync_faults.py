@@ -17,7 +17,7 @@ from backend_sync.ledger import Ledger
 from backend_sync.wire import Ack, Reported, TapBatch
 from tests.backend_sync.brokers import MosquittoCarrier
 from tests.backend_sync.depot import Depot, closed, heard, listener, running, until
-from tests.backend_sync.gate import GateJournal, a_tap, key_of
+from tests.backend_sync.gate import CREDENTIAL, GateJournal, a_tap, key_of
 from validator.journal import Journal
 from validator.journal_reader import JournalReader
 
@@ -29,7 +29,7 @@ async def test_an_uplink_waits_for_a_journal_that_is_not_there_yet(mosquitto: De
     async with running(ingest.run(mosquitto.ingest_options()), uplink.run(options)):
         await until(lambda: len(fed) >= 3)
         journal = await Journal.open(tmp_path / "journal.db", "gate-1", key_of("gate-1"))
-        await journal.settle(None, lambda _: a_tap(1))
+        await journal.settle(CREDENTIAL, lambda _: a_tap(1))
         await until(lambda: mosquitto.cursor(journal.epoch) == 1)
     await journal.close()
 
@@ -43,7 +43,7 @@ async def test_a_journal_that_appears_is_noticed_soon(
     async with running(ingest.run(mosquitto.ingest_options()), uplink.run(options)):
         await asyncio.sleep(0.3)
         journal = await Journal.open(tmp_path / "journal.db", "gate-1", key_of("gate-1"))
-        await journal.settle(None, lambda _: a_tap(1))
+        await journal.settle(CREDENTIAL, lambda _: a_tap(1))
         await until(lambda: mosquitto.cursor(journal.epoch) == 1)
     await journal.close()
 

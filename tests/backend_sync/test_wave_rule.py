@@ -78,7 +78,7 @@ def test_a_list_that_everybody_takes_is_soon_for_everybody(rule: WaveRule, first
 
 
 def test_a_new_refusal_lengthens_the_pause() -> None:
-    votes, rule = Votes(frozenset(DEVICES[:5]), {"gate-9": "disk full"}), WaveRule(pause_s=600)
+    votes, rule = Votes(frozenset(DEVICES[:5]), {"gate-9": "disk full"}), WaveRule(pause_s=600, failure_percent=20)
     assert judge(Wave("deny", 2, 50, 1000), votes, DEVICES, rule, 1599)[0] is Verdict.WAIT
     assert judge(Wave("deny", 2, 50, 1000), votes, DEVICES, rule, 1600) == (Verdict.WIDEN, 100)
 
@@ -86,3 +86,8 @@ def test_a_new_refusal_lengthens_the_pause() -> None:
 def test_nobody_knows_nothing() -> None:
     """Without devices nobody is known to be missing, and the wave waits for somebody who takes the list."""
     assert judge(Wave("deny", 2, 5, 0), Votes(frozenset(), {}), [], WaveRule(), 10_000)[0] is Verdict.WAIT
+
+
+def test_a_share_of_refusals_that_is_too_large_holds_a_wave_back() -> None:
+    votes = Votes(frozenset(DEVICES[:1]), {"gate-8": "no", "gate-9": "no"})
+    assert judge(Wave("deny", 2, 5, 0), votes, DEVICES, WaveRule(pause_s=600), 6000) == (Verdict.WAIT, 5)

@@ -28,7 +28,7 @@ from backend_sync.demo.processes import choose_broker
 from backend_sync.demo.show import close_books, run_demo
 from backend_sync.ledger import Ledger
 from tests.backend_sync.brokers import free_port, mosquitto_program
-from tests.backend_sync.gate import GateJournal, a_tap
+from tests.backend_sync.gate import CREDENTIAL, GateJournal, a_tap
 from validator import config as gate_file
 from validator.journal import Journal
 
@@ -96,7 +96,7 @@ async def test_the_ledger_is_compared_with_the_journal_entry_by_entry(tmp_path: 
     config = gate_file.load(depot.gate_toml)
     journal = await Journal.open(config.journal, DEVICE, config.device_private_key())
     for number in (1, 2):
-        await journal.settle(None, lambda _, number=number: a_tap(number))  # type: ignore[misc]
+        await journal.settle(CREDENTIAL, lambda _, number=number: a_tap(number))  # type: ignore[misc]
     epoch = journal.epoch
     await journal.close()
     other = GateJournal(DEVICE, epoch)

@@ -1,10 +1,13 @@
 """Who may sign a region's lists, as the catalogue says: its roots and its targets, kept beside the lists.
 
-    <directory>/authority     msgpack: [1, [[version, root], ...], targets], all of them metadata of TUF
+    <directory>/authority     msgpack: [1, [[version, root], ...], targets, {role: targets}], metadata of TUF
 
 The roots lead from the one that the device was made with, each signed as the one before it asks and as it asks itself;
 the newest says who signs targets, and targets which key speaks for a kind of list in a region (TUF specification 5.3,
 5.6). A gate follows that by itself: whoever brings lists to the device is believed no more than the lists are.
+
+A role whose key was replaced, and whose lists here are still signed with the one before, has the targets of then beside
+it: so a device that has the new key's deny list and the old key's tickets believes both, and each key for its own kind.
 
 No date is looked at. What a list is worth when it is old is said elsewhere; a gate that hears nothing for a year
 does not forget whom it believed.
@@ -33,17 +36,30 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     format: Literal[1]
     roots: Annotated[list[tuple[Annotated[int, msgspec.Meta(ge=1)], bytes]], msgspec.Meta(max_length=_MAX_ROOTS)]
     targets: bytes
+    earlier: Annotated[dict[str, bytes], msgspec.Meta(max_length=16)]
 
 
-def encode_authority(roots: Mapping[int, bytes], targets: bytes) -> bytes:
+def encode_authority(roots: Mapping[int, bytes], targets: bytes, earlier: Mapping[str, bytes] | None = None) -> bytes:
     """Return the content of the file.
 
     Args:
         roots: Every root after the one that the device was made with, by version; that one may be there, too.
         targets: The targets metadata.
+        earlier: By role, targets metadata of before, where that role's lists wait for their new key.
     """
-    encoded: bytes = msgpack.packb([FORMAT, [[version, roots[version]] for version in sorted(roots)], targets])
+    listed = [[version, roots[version]] for version in sorted(roots)]
+    encoded: bytes = msgpack.packb([FORMAT, listed, targets, dict(sorted((earlier or {}).items()))])
     return encoded
+
+
+def earlier_targets(content: bytes, role: str) -> bytes:
+    """Return the targets metadata by which a file that was verified speaks of a role.
+
+    Raises:
+        ListError: It is no such file.
+    """
+    wire = _parsed(content, AUTHORITY)
+    return wire.earlier.get(role, wire.targets)
 
 
 def write_authority(directory: Path, content: bytes) -> None:
@@ -88,7 +104,7 @@ def authorised_keys(content: bytes, root: bytes, region: str, where: object = AU
     """
     wire = _parsed(content, where)
     try:
-        trusted = Metadata[Root].from_bytes(root)
+        trusted, before = Metadata[Root].from_bytes(root), list[Root]()
         trusted.signed.verify_delegate("root", trusted.signed_bytes, trusted.signatures)
         for version, data in wire.roots:
             following = Metadata[Root].from_bytes(data)
@@ -100,12 +116,13 @@ def authorised_keys(content: bytes, root: bytes, region: str, where: object = AU
                 raise ListError(where, f"goes from root {trusted.signed.version} to {version}")
             for judge in (trusted.signed, following.signed):
                 judge.verify_delegate("root", following.signed_bytes, following.signatures)
+            before.append(trusted.signed)
             trusted = following
-        targets = Metadata[Targets].from_bytes(wire.targets)
-        trusted.signed.verify_delegate("targets", targets.signed_bytes, targets.signatures)
+        targets = _targets(wire.targets, [trusted.signed])
+        by_role = {role: _targets(data, [*before, trusted.signed]) for role, data in wire.earlier.items()}
     except (RepositoryError, ValueError) as error:
         raise ListError(where, f"is not signed as it should be: {error}") from None
-    found = {name: key for name in _roles(region) if (key := _key(targets.signed, name)) is not None}
+    found = {name: key for name in _roles(region) if (key := _key(by_role.get(name, targets), name)) is not None}
     if not found:
         raise ListError(where, f"nobody speaks for region {region!r}")
     return found
@@ -118,6 +135,23 @@ def _parsed(content: bytes, where: object) -> _Wire:
         return msgspec.convert(msgpack.unpackb(content), _Wire, builtin_types=(bytes,))
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise ListError(where, f"not a file of roots and targets: {error}") from None
+
+
+def _targets(data: bytes, judges: list[Root]) -> Targets:
+    """Read targets that one of some roots vouches for.
+
+    Raises:
+        RepositoryError: None of them does.
+    """
+    targets = Metadata[Targets].from_bytes(data)
+    for judge in judges[:-1]:
+        try:
+            judge.verify_delegate("targets", targets.signed_bytes, targets.signatures)
+        except RepositoryError:
+            continue
+        return targets.signed
+    judges[-1].verify_delegate("targets", targets.signed_bytes, targets.signatures)
+    return targets.signed
 
 
 def _roles(region: str) -> list[str]:

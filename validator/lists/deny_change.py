@@ -97,7 +97,10 @@ def seal_change(change: DenyChange, key: Ed25519PrivateKey, signer: str) -> byte
         ]
     )
     _decode(payload, _WHERE)
-    return seal(key, signer, Purpose.CHANGE, payload)
+    sealed = seal(key, signer, Purpose.CHANGE, payload)
+    if len(sealed) > MAX_CHANGE_BYTES:
+        raise ListError(_WHERE, f"{len(sealed)} bytes, and no gate reads more than {MAX_CHANGE_BYTES}: publish a list")
+    return sealed
 
 
 def open_change(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: object = _WHERE) -> DenyChange:

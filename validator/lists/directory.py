@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from validator.envelope import EnvelopeError, EnvelopeForged, EnvelopeUntrusted, Purpose, open_envelope
 from validator.lists.deny_list import DenyList
 from validator.lists.enrolled_list import EnrolledKeys
 from validator.lists.errors import ListError
@@ -69,7 +70,7 @@ def install(
     if region is not None:
         _refuse_other_region(manifest, region, payload_path)
     shelf = directory / manifest.kind.value
-    _refuse_older(shelf, manifest)
+    _refuse_older(shelf, manifest, publisher_keys)
     before = version_in_force(directory, manifest.kind)
     incoming = shelf / f"{_INCOMING}{manifest.version}"
     try:
@@ -239,9 +240,27 @@ def _refuse_other_region(manifest: Manifest, region: str, where: Path) -> None:
         raise ListError(where, f"is for region {manifest.region!r}, this device is in {region!r}")
 
 
-def _refuse_older(shelf: Path, manifest: Manifest) -> None:
-    """Never older, never the same twice; without a pointer, the newest stored version may be put in force again."""
+def still_signed(directory: Path, kind: ListKind, publisher_keys: PublisherKeys) -> bool:
+    """Whether those who signed the version in force may still sign; what cannot be read is not held against it."""
+    version = version_in_force(directory, kind)
+    try:
+        sealed = (directory / kind.value / str(version) / MANIFEST).read_bytes()
+        open_envelope(sealed, Purpose.LIST, publisher_keys)
+    except (EnvelopeUntrusted, EnvelopeForged):
+        return False
+    except (OSError, EnvelopeError):
+        return True
+    return True
+
+
+def _refuse_older(shelf: Path, manifest: Manifest, publisher_keys: PublisherKeys) -> None:
+    """Never older, never the same twice; without a pointer, the newest stored version may be put in force again.
+
+    What was signed with a key that may sign no more is no floor: a thief of that key chose the greatest number.
+    """
     floor = version_in_force(shelf.parent, manifest.kind)
+    if floor is not None and not still_signed(shelf.parent, manifest.kind, publisher_keys):
+        return
     if floor is None:
         floor = max(installed_versions(shelf.parent, manifest.kind), default=1) - 1
     if manifest.version <= floor:
