@@ -20,7 +20,7 @@ from validator.lists.tickets import Tickets
 from validator.model import Product
 
 MOST_SALES: Final = 20_000
-"""That are looked at in one go, half a second of work: revocations wait for that."""
+"""That are looked at in one go, two seconds of work with their change: revocations wait for that."""
 _LOG = structlog.get_logger("announce")
 Held = Mapping[bytes, Sequence[Product]]
 
