@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +28,8 @@ from backend_sync.books import show_books
 from backend_sync.catalogue.errors import CatalogueRefused
 from backend_sync.catalogue.floors import FloorsError, FloorsFile
 from backend_sync.cataloguing import needed_catalogue
+from backend_sync.change_follower import followers_of
 from backend_sync.demo.errors import DemoError
-from backend_sync.deny_follower import DenyFollower
 from backend_sync.gtfs import check_command
 from backend_sync.ingest import IngestOptions
 from backend_sync.ledger import Ledger, LedgerError, LedgerMissing, LedgerUnavailable, SaleConflict
@@ -158,6 +159,7 @@ def announce(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = 
             devices=frozenset(office.file.devices),
             now_s=lambda: int(time.time()),
             rhythm=Rhythm(section.change_every_s, fresh_s=int(office.publisher_section().deny_days * DAY_S)),
+            sales=replace(announcing.SALES, change_every_s=section.change_every_s, refill_s=section.sales_every_s),
             rule=WaveRule(section.steps, section.pause_s, section.failures, section.failure_percent),
             progress=lambda activity: progress.moved(activity, time.monotonic()),
             brought=brought,
@@ -245,7 +247,7 @@ def _list_follower(gate: GateConfig, progress: Progress, stack: contextlib.ExitS
 
     return ListFollower(
         installer=installer,
-        deny=DenyFollower(gate.lists, gate.file.region, installer.keys, now_s),
+        changes=followers_of(gate.lists, gate.file.region, installer.keys, now_s),
         now_s=now_s,
         progress=lambda: progress.moved(WORK, time.monotonic()),
     )

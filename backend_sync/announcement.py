@@ -1,7 +1,7 @@
-"""What the gates are told of their deny list between two publications, and when; no clock, no disk.
+"""What the gates are told of a list between two publications, and when; no clock, no disk.
 
-Each published list has a chain of changes. A change is made at once when somebody was revoked or given back, and an
-empty one from time to time: it carries a new date, and shows a gate that it missed nothing. Each hour the chain is
+Each published list has a chain of changes. A change is made when there is something to say (somebody was revoked,
+something was sold), and an empty one from time to time: it shows a gate that it missed nothing. Each hour the chain is
 folded: one change that begins at the published list, with the number of the last one that it covers, takes the place of
 all up to there.
 
@@ -9,21 +9,21 @@ While a new list is still on its way through the waves, gates that do not have i
 one's chain goes on beside it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, Generic
 
 import msgpack
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from backend_sync.deny_changes import Stamp, cumulative_change, next_change
-from backend_sync.revocation_word import Word
+from backend_sync.deny_changes import Stamp
+from backend_sync.telling import Change, Listed, Said, Telling
 from backend_sync.wire import ChangeTopic
-from validator.lists.changes_file import MAX_CHANGES, with_changes
-from validator.lists.deny_change import open_change, seal_change
-from validator.lists.deny_list import DenyList
+from validator.lists.changes_file import MAX_CHANGES
 from validator.lists.manifest import Manifest
 
+MOST_BYTES: Final = 2 * 1024 * 1024
+"""Of the changes after a folding, at which the next one is due: beside a cumulative change a gate's file takes them."""
 MAX_CHAINS: Final = 3
 """A fleet that is still spread over more lists than these has other troubles; the oldest is told nothing more."""
 
@@ -33,19 +33,19 @@ class Rhythm:
     """When changes are made. Times are seconds.
 
     Attributes:
-        change_every_s: Between two changes, where nobody is revoked.
+        change_every_s: Between two changes, where there is nothing to say.
         fold_every_s: Between two foldings.
         most: Changes in a chain at which it is folded before its time.
-        fresh_s: So long a list with a change is fresh after it.
+        fresh_s: So long a list with a change is fresh after it; None where changes leave the list as old as it is.
         burst: Changes that may be made at once, one after the other. A signed change of one card is 0.3 kB, most of it
-            the same for a thousand cards: where many are revoked all day, they are gathered.
+            the same for a thousand cards: where much is said all day, it is gathered.
         refill_s: For each of these seconds one more may be made at once, up to `burst`.
     """
 
     change_every_s: float = 300
     fold_every_s: float = 3600
     most: int = MAX_CHANGES // 2
-    fresh_s: int = 24 * 3600
+    fresh_s: int | None = 24 * 3600
     burst: int = 100
     refill_s: float = 200
 
@@ -64,10 +64,11 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
-    """The changes of one published deny list.
+class Chain(Generic[Listed, Change, Said]):
+    """The changes of one published list.
 
     Attributes:
+        telling: How they are made.
         manifest: What the list says about itself.
         published: The list.
         listed: What has come of it.
@@ -79,9 +80,10 @@ class Chain:
         spent: How much of the burst was used when the last change was made.
     """
 
+    telling: Telling[Listed, Change, Said]
     manifest: Manifest
-    published: DenyList
-    listed: DenyList
+    published: Listed
+    listed: Listed
     number: int
     changed_s: int
     folded_s: int
@@ -95,21 +97,31 @@ class Chain:
         return [*([] if self.cumulative is None else [self.cumulative]), *self.since]
 
 
-def resume(published: DenyList, manifest: Manifest, sealed: Sequence[bytes], signer: Signer) -> Chain:
+AnyChain = Chain[Any, Any, Any]
+
+
+def resume(
+    telling: Telling[Listed, Change, Said],
+    published: Listed,
+    manifest: Manifest,
+    sealed: Sequence[bytes],
+    signer: Signer,
+) -> Chain[Listed, Change, Said]:
     """Return the chain that was kept beside a list.
 
     Raises:
         ListError: It does not hold. No gate would take what followed; a new list begins a new chain.
     """
     keys = {signer.name: signer.key.public_key()}
-    found = with_changes(published, manifest, sealed, keys)
+    found = telling.changing.lay_over(published, manifest, sealed, keys)
     if found.fault is not None:
         raise found.fault
     if found.last is None:
-        return Chain(manifest, published, published, 0, manifest.issued_s, manifest.issued_s)
-    first = open_change(sealed[0], keys)
+        return Chain(telling, manifest, published, published, 0, manifest.issued_s, manifest.issued_s)
+    first = telling.changing.open(sealed[0], keys)
     folded = first.number > 1
     return Chain(
+        telling,
         manifest,
         published,
         found.listed,
@@ -121,20 +133,19 @@ def resume(published: DenyList, manifest: Manifest, sealed: Sequence[bytes], sig
     )
 
 
-def may_speak(chain: Chain, now_s: int, rhythm: Rhythm) -> bool:
+def may_speak(chain: AnyChain, now_s: int, rhythm: Rhythm) -> bool:
     """Whether a change may be made now; if not, what there is to say is gathered."""
     return _is_due(chain, now_s, rhythm) or _spent(chain, now_s, rhythm) + 1 <= rhythm.burst
 
 
 def advance(
-    chain: Chain, words: Sequence[Word], ended: Collection[bytes], now_s: int, *, rhythm: Rhythm, signer: Signer
-) -> tuple[Chain, bytes] | None:
+    chain: Chain[Listed, Change, Said], said: Said, now_s: int, *, rhythm: Rhythm, signer: Signer
+) -> tuple[Chain[Listed, Change, Said], bytes] | None:
     """Make the next change, if one is due.
 
     Args:
         chain: The chain so far.
-        words: What was said of cards; what the chain says already is left out.
-        ended: Cards that stay refused, whoever gives them back.
+        said: What there is to say; what the chain says already is left out.
         now_s: The time, seconds since 1970 UTC.
         rhythm: When changes are made.
         signer: Who signs them.
@@ -146,27 +157,29 @@ def advance(
         ListError: What has changed since the list was published is more than a change may hold: publish a new list.
     """
     due = _is_due(chain, now_s, rhythm)
-    if not words and not due:
+    if not said and not due:
         return None
-    revoked = [each.credential for each in words if each.revoked]
-    restored = [each.credential for each in words if not each.revoked and _is_forgiven(chain, each, ended)]
+    telling = chain.telling
     now_s = max(now_s, chain.changed_s)  # a clock that was set back makes no change older than the last
-    stamp = Stamp(chain.manifest.region, chain.manifest.version, chain.number + 1, now_s, now_s + rhythm.fresh_s)
-    change, listed = next_change(chain.listed, revoked, restored, stamp)
+    # A change has to end after it began, also that of a list which is past its date.
+    until_s = max(chain.manifest.not_after_s, now_s + 1) if rhythm.fresh_s is None else now_s + rhythm.fresh_s
+    stamp = Stamp(chain.manifest.region, chain.manifest.version, chain.number + 1, now_s, until_s)
+    change, listed = telling.next(chain.listed, said, stamp)
     if listed.state_hash == chain.listed.state_hash and not due:
         return None
-    sealed = seal_change(change, signer.key, signer.name)
+    sealed = telling.seal(change, signer.key, signer.name)
     spent = min(_spent(chain, now_s, rhythm) + 1, rhythm.burst)
     chain = replace(
         chain, listed=listed, number=stamp.number, changed_s=now_s, since=(*chain.since, sealed), spent=spent
     )
-    if now_s - chain.folded_s >= rhythm.fold_every_s or len(chain.sealed) >= rhythm.most:
-        whole = seal_change(cumulative_change(chain.published, listed, stamp), signer.key, signer.name)
+    full = len(chain.sealed) >= rhythm.most or sum(map(len, chain.since)) > MOST_BYTES
+    if full or now_s - chain.folded_s >= rhythm.fold_every_s:
+        whole = telling.seal(telling.cumulative(chain.published, listed, stamp), signer.key, signer.name)
         chain = replace(chain, folded_s=now_s, cumulative=whole, since=())
     return chain, sealed
 
 
-def standing(chains: Sequence[Chain]) -> dict[ChangeTopic, bytes]:
+def standing(chains: Sequence[AnyChain]) -> dict[ChangeTopic, bytes]:
     """Return what stands at the broker for gates that join, or found a gap; empty for nothing.
 
     Args:
@@ -181,18 +194,9 @@ def standing(chains: Sequence[Chain]) -> dict[ChangeTopic, bytes]:
     }
 
 
-def _is_due(chain: Chain, now_s: int, rhythm: Rhythm) -> bool:
+def _is_due(chain: AnyChain, now_s: int, rhythm: Rhythm) -> bool:
     return now_s - chain.changed_s >= rhythm.change_every_s
 
 
-def _spent(chain: Chain, now_s: int, rhythm: Rhythm) -> float:
+def _spent(chain: AnyChain, now_s: int, rhythm: Rhythm) -> float:
     return max(0.0, chain.spent - max(0, now_s - chain.changed_s) / rhythm.refill_s)
-
-
-def _is_forgiven(chain: Chain, word: Word, ended: Collection[bytes]) -> bool:
-    """Whether giving a card back makes it good.
-
-    What was on the published list without having been revoked is there for another reason, and stays.
-    """
-    listed = not word.before and chain.published.denied(word.credential)
-    return not listed and word.credential.id not in ended

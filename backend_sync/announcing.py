@@ -1,9 +1,10 @@
-"""``publish announce``: what was published stands at the broker, and who was revoked is told to the gates at once.
+"""``publish announce``: what was published stands at the broker, gates hear who was revoked, and what was sold.
 
-What to tell them is decided by `backend_sync.announcement`, how a list spreads by `backend_sync.wave_rule`, what has to
-come and go at the broker by `backend_sync.shelf`. Here are the ledger's thread, the catalogue's, and the connection. A
-change is on the disk before it is sent, so that a process that dies in between goes on where it was; revocations wait
-neither for a list that is being brought nor for one that is being signed.
+What to tell them is decided by `backend_sync.announcement`, what there is to tell by `backend_sync.ledger_news`, how a
+list spreads by `backend_sync.wave_rule`, what has to come and go at the broker by `backend_sync.shelf`. Here are the
+ledger's thread, the catalogue's, and the connection. A change is on the disk before it is sent, so that a process that
+dies in between goes on where it was; changes wait neither for a list that is being brought nor for one that is being
+signed.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from typing import Final
 import structlog
 
 from backend_sync import shelf, wire
+from backend_sync.announced_lists import AnnouncedLists, AnyLists
 from backend_sync.announcement import Rhythm, standing
 from backend_sync.catalogue.fetching import OBJECTS
 from backend_sync.catalogue.repository import METADATA
 from backend_sync.catalogue.roles import HOUR_S, TIMESTAMP
 from backend_sync.cataloguing import InForce, ListCatalogue
-from backend_sync.denials import Denials
-from backend_sync.ledger import LedgerMissing, LedgerUnavailable
+from backend_sync.ledger import Ledger, LedgerMissing, LedgerUnavailable
+from backend_sync.ledger_news import Revoked, Sold
 from backend_sync.mqtt import Broker, Link, LinkLost, Message, connect, full_jitter
 from backend_sync.publish_errors import PublishError
 from backend_sync.retained import NotThere, RetainedReader
@@ -35,6 +37,8 @@ from backend_sync.wire import ListState, Reported, WireError
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind
 
+SALES: Final = Rhythm(fresh_s=None, burst=1, refill_s=60)
+"""Sales are gathered for a minute. A ticket list stays as old as its horizons are, whatever is told since."""
 CHANGES: Final = "changes"
 CARRYING: Final = "carrying"
 
@@ -56,9 +60,10 @@ class AnnounceOptions:
         ledger: URL of the ledger.
         devices: Whose reports count.
         now_s: Wall clock, whole seconds since 1970 UTC.
-        rhythm: When changes are made.
+        rhythm: When changes of the deny list are made.
+        sales: When changes of the ticket list are made.
         rule: How fast lists spread.
-        poll: How often to look whether anybody was revoked.
+        poll: How often to look whether anybody was revoked, or anything sold.
         stamp_every: How often to sign a timestamp.
         bytes_per_s: How fast to bring the catalogue's files to the broker at most.
         register: How long to wait for the register at the broker.
@@ -78,6 +83,7 @@ class AnnounceOptions:
     devices: frozenset[str]
     now_s: Callable[[], int]
     rhythm: Rhythm = field(default_factory=Rhythm)
+    sales: Rhythm = SALES
     rule: WaveRule = field(default_factory=WaveRule)
     poll: float = 0.5
     stamp_every: float = HOUR_S
@@ -96,7 +102,7 @@ async def run(options: AnnounceOptions) -> None:
     Raises:
         LedgerError: The ledger's file is no ledger.
         SchemaTooNew: A later version of this program wrote the ledger.
-        InputMissing: The key that signs the deny list's changes is not here.
+        InputMissing: A key that signs changes, of the deny list or of tickets, is not here.
     """
     with (
         ThreadPoolExecutor(1, thread_name_prefix="ledger") as ledger,
@@ -124,37 +130,52 @@ class _Announcer:
     def __init__(self, options: AnnounceOptions, ledger: ThreadPoolExecutor, catalogue: ThreadPoolExecutor) -> None:
         self._options = options
         self._ledger_thread, self._catalogue_thread = ledger, catalogue
-        self._denials = Denials(options.lists, options.ledger, options.catalogue, options.rhythm)
+        self._ledger: Ledger | None = None
+        self._told: tuple[AnyLists, ...] = (
+            AnnouncedLists(Revoked(), options.lists, self._opened, options.catalogue, options.rhythm),
+            AnnouncedLists(Sold(), options.lists, self._opened, options.catalogue, options.sales),
+        )
         self._files = _Files()
         self._in_force = InForce(options.catalogue)
         self._stamp_at = 0.0
         self._reports: dict[str, Mapping[str, ListState]] = {}
         self._waves: dict[ListKind, Wave] = {}
         self._refused: dict[ListKind, frozenset[str]] = {}
-        self._fresh: list[bytes] = []
+        self._fresh: list[tuple[ListKind, bytes]] = []
         self._changed, self._filed = asyncio.Event(), asyncio.Event()
         self._throttle = LogThrottle()
 
     async def watch_ledger(self) -> None:
         """Make changes as they are due."""
-        loop, options = asyncio.get_running_loop(), self._options
         while True:
-            try:
-                made = await loop.run_in_executor(self._ledger_thread, self._denials.look, options.now_s())
-            except (LedgerMissing, LedgerUnavailable, PublishError, ListError) as error:
-                self._complain("ledger", "no change of the deny list is made", why=str(error))
-            else:
-                if made.changes:
-                    self._fresh += made.changes
-                    _LOG.info("announced", changes=len(made.changes), revoked_or_restored=made.moved)
-                if made.changes or made.other_lists:
-                    self._changed.set()
-            options.progress(CHANGES)
-            await asyncio.sleep(options.poll)
+            for told in self._told:
+                await self._look_at(told)
+            self._options.progress(CHANGES)
+            await asyncio.sleep(self._options.poll)
+
+    async def _look_at(self, told: AnyLists) -> None:
+        """Make the changes of one kind of list; whatever is wrong with one kind holds up no other."""
+        loop, kind = asyncio.get_running_loop(), told.kind
+        try:
+            made = await loop.run_in_executor(self._ledger_thread, told.look, self._options.now_s())
+        except (LedgerMissing, LedgerUnavailable, PublishError, ListError) as error:
+            self._complain(f"ledger-{kind}", "no change of a list is made", list=kind.value, why=str(error))
+            return
+        if made.changes:
+            self._fresh += [(kind, each) for each in made.changes]
+            _LOG.info("announced", list=kind.value, changes=len(made.changes), cards=made.moved)
+        if made.changes or made.other_lists:
+            self._changed.set()
 
     def close(self) -> None:
         """Close the ledger, in its thread."""
-        self._denials.close()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def _opened(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger.open(self._options.ledger)
+        return self._ledger
 
     async def keep_catalogue(self) -> None:
         """See what was published, sign the timestamp in time, and let lists spread."""
@@ -262,19 +283,19 @@ class _Announcer:
 
     async def _send_changes(self, link: Link) -> None:
         """Tell what is new, and leave what is needed by those who join; on a new connection all of that."""
-        left: dict[str, bytes] = {}
-        self._fresh = self._denials.last_changes()
+        left: dict[tuple[ListKind, str], bytes] = {}
+        self._fresh = [(told.kind, each) for told in self._told for each in told.last_changes()]
         while True:
             self._changed.clear()
             fresh, self._fresh = self._fresh, []
             region = self._options.catalogue.region
-            if self._denials.chains:
-                for which, payload in standing(self._denials.chains).items():
-                    if left.get(which) != payload:
-                        await link.publish(wire.list_change(region, ListKind.DENY, which), payload, retain=True)
-                        left[which] = payload
-            for sealed in fresh:  # whoever finds a gap by one of these finds it filled above
-                await link.publish(wire.list_change(region, ListKind.DENY, "next"), sealed)
+            for told in self._told:
+                for which, payload in (standing(told.chains) if told.chains else {}).items():
+                    if left.get((told.kind, which)) != payload:
+                        await link.publish(wire.list_change(region, told.kind, which), payload, retain=True)
+                        left[told.kind, which] = payload
+            for kind, sealed in fresh:  # whoever finds a gap by one of these finds it filled above
+                await link.publish(wire.list_change(region, kind, "next"), sealed)
             await self._changed.wait()
 
     async def _keep_shelf(self, link: Link, reader: RetainedReader) -> None:

@@ -44,7 +44,7 @@ class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         out: Directory of the published lists.
         trust_days: Days until a trust list expires, a list of enrolled keys, or the configuration of the gates.
         deny_days: The same for the deny list.
-        tickets_days: The same for the ticket list.
+        tickets_days: The same for the ticket list and the status list.
     """
 
     name: _Name
@@ -67,7 +67,8 @@ class CatalogueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pause_s: Seconds without a new refusal after which the next step is taken.
         failures: A wave is stopped when more devices than so many have refused the list,
         failure_percent: and they are more than so many percent of those that tried.
-        change_every_s: Seconds between two changes of the deny list, where nobody is revoked.
+        change_every_s: Seconds between two changes of a list, where there is nothing to say.
+        sales_every_s: Seconds for which sales are gathered before the gates are told of them.
     """
 
     folder: str
@@ -78,6 +79,7 @@ class CatalogueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failures: Annotated[int, msgspec.Meta(ge=0)] = 2
     failure_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 2
     change_every_s: Annotated[float, msgspec.Meta(gt=0)] = 300
+    sales_every_s: Annotated[float, msgspec.Meta(gt=0)] = 60
 
 
 class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

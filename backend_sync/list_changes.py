@@ -31,8 +31,8 @@ def next_ticket_change(
     Raises:
         ListError: A product or an id breaks a rule, or there would be too many changes.
     """
-    delta = encode_ticket_delta(tickets.overlay.delta(held))
-    change = _between(ListKind.TICKETS, tickets, tickets.with_deltas([delta], "ticket delta"), [delta], stamp)
+    deltas = [encode_ticket_delta(tickets.overlay.delta(held))] if held else []
+    change = _between(ListKind.TICKETS, tickets, tickets.with_deltas(deltas, "ticket delta"), deltas, stamp)
     return change, apply(tickets, change)
 
 

@@ -1,4 +1,4 @@
-"""A device's lists, followed over MQTT: the catalogue's timestamp and the changes of the deny list, as they come.
+"""A device's lists, followed over MQTT: the catalogue's timestamp and the changes of lists, as they come.
 
 What is sent is small; what it names is read by name (`backend_sync.retained`). The work is done in a thread of its own,
 so that neither a long download nor a large list holds up the journal. Losing the link in the middle loses nothing that
@@ -8,7 +8,7 @@ was brought already.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
@@ -21,7 +21,7 @@ from backend_sync import wire
 from backend_sync.catalogue.errors import Refusal
 from backend_sync.catalogue.fetching import OBJECTS
 from backend_sync.catalogue.roles import TIMESTAMP
-from backend_sync.deny_follower import DenyFollower, Step
+from backend_sync.change_follower import AnyFollower, Step
 from backend_sync.list_installer import CATALOGUE, ListInstaller
 from backend_sync.mqtt import LinkLost, Message
 from backend_sync.retained import NotThere, RetainedReader, Subscriptions
@@ -47,7 +47,7 @@ class ListFollower:
 
     Attributes:
         installer: Brings lists.
-        deny: Lays changes over the deny list.
+        changes: Lays changes over lists, by kind.
         now_s: Tells the time, seconds since 1970 UTC.
         answer_s: Seconds to wait for what a broker keeps, before it is said that there is nothing.
         object_s: The same for pieces of lists, which are there, and may come over a slow line.
@@ -57,7 +57,7 @@ class ListFollower:
     """
 
     installer: ListInstaller
-    deny: DenyFollower
+    changes: Mapping[ListKind, AnyFollower]
     now_s: Callable[[], int]
     answer_s: float = 3.0
     object_s: float = 60.0
@@ -67,8 +67,8 @@ class ListFollower:
     _reader: RetainedReader | None = None
     _timestamp: bytes | None = None
     _stamped: bool = False
-    _changes: deque[bytes] = field(default_factory=deque)
-    _behind: bool = False
+    _waiting: deque[tuple[ListKind, bytes]] = field(default_factory=deque)
+    _behind: set[ListKind] = field(default_factory=set)
     _stirred: asyncio.Event = field(default_factory=asyncio.Event)
     _pending: "Future[bytes] | None" = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -85,10 +85,12 @@ class ListFollower:
         self._loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, thread_name_prefix="lists")
         try:
-            await self._in(thread, self.deny.follow)
-            await link.subscribe(wire.list_change(region, ListKind.DENY, "next"))
+            for kind, follower in self.changes.items():
+                await self._in(thread, follower.follow)
+                await link.subscribe(wire.list_change(region, kind, "next"))
             await link.subscribe(wire.list_metadata(region, _TIMESTAMP_FILE))
-            await self._catch_up(thread)
+            for kind in self.changes:
+                await self._catch_up(thread, kind)
             while True:
                 await self._work(thread)
                 with contextlib.suppress(TimeoutError):
@@ -105,12 +107,13 @@ class ListFollower:
     def take(self, message: Message) -> bool:
         """Take a message that was received; whether it was about lists."""
         region = self.installer.home.region
-        if message.topic == wire.list_change(region, ListKind.DENY, "next"):
-            if sum(map(len, self._changes)) + len(message.payload) > _WAITING_BYTES:
-                self._changes.clear()
-                self._behind = True
-            else:
-                self._changes.append(message.payload)
+        kind = next((each for each in self.changes if message.topic == wire.list_change(region, each, "next")), None)
+        if kind is not None:
+            self._waiting.append((kind, message.payload))
+            waiting = list(self._waiting)  # the lists' thread takes some away meanwhile
+            if sum(len(sealed) for _, sealed in waiting) > _WAITING_BYTES:
+                self._behind.update(each for each, _ in waiting)
+                self._waiting.clear()
         elif message.topic == wire.list_metadata(region, _TIMESTAMP_FILE):
             self._timestamp, self._stamped = message.payload, bool(message.payload)
         else:
@@ -124,11 +127,12 @@ class ListFollower:
         for kind in ListKind:
             version = version_in_force(self.installer.home.lists, kind) or 0
             refused = self.installer.refused.get(kind)
-            why = self.deny.refused if kind is ListKind.DENY else ""
+            follower = self.changes.get(kind)
+            why = "" if follower is None else follower.refused
             if version or refused is not None:
                 states[kind.value] = ListState(
                     version=version,
-                    change=self.deny.number if kind is ListKind.DENY else 0,
+                    change=0 if follower is None else follower.number,
                     # What only could not be had is no vote against a list.
                     refused_version=0 if refused is None or refused.transient else refused.version,
                     reason=(why if refused is None else refused.reason)[:_REASON_CHARS],
@@ -145,48 +149,50 @@ class ListFollower:
 
     async def _work(self, thread: ThreadPoolExecutor) -> None:
         """Take what came: changes first, since they are urgent and small."""
-        before = self.deny.refused
+        before = [each.refused for each in self.changes.values()]
         await self._in(thread, self._take_changes)
         if self._stamped:
             self._stamped = False
             refused_before = dict(self.installer.refused)
             installed = await self._in(thread, self._refresh)
-            if ListKind.DENY in installed:
-                await self._in(thread, self.deny.follow)
-                self._behind = True
+            for kind in self.changes.keys() & installed:
+                await self._in(thread, self.changes[kind].follow)
+                self._behind.add(kind)
             if installed or self.installer.refused != refused_before:
                 self.told.set()
-        if self._behind:
-            self._behind = False
-            await self._catch_up(thread)
+        while self._behind:
+            await self._catch_up(thread, self._behind.pop())
         self.progress()
-        if self.deny.refused != before:
+        if [each.refused for each in self.changes.values()] != before:
             self.told.set()
 
     def _take_changes(self) -> None:
         """Lay over what came, in the lists' thread; between two pieces of a download as well."""
-        while self._changes:
-            self._behind |= self.deny.take(self._changes.popleft()) is Step.GAP
+        while self._waiting:
+            kind, sealed = self._waiting.popleft()
+            if self.changes[kind].take(sealed) is Step.GAP:
+                self._behind.add(kind)
 
-    async def _catch_up(self, thread: ThreadPoolExecutor) -> None:
+    async def _catch_up(self, thread: ThreadPoolExecutor, kind: ListKind) -> None:
         """Read what was left for those who missed something, if there is a list that it belongs to."""
-        if not self.deny.version:
+        follower = self.changes[kind]
+        if not follower.version:
             return
         cumulative, since, before = await asyncio.gather(
-            self._kept("cumulative"), self._kept("since"), self._kept("before")
+            self._kept(kind, "cumulative"), self._kept(kind, "since"), self._kept(kind, "before")
         )
         try:
             kept = [*_several(before), *([] if cumulative is None else [cumulative]), *_several(since)]
         except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
-            log.warning("deny.changes_unreadable", why=str(error))
+            log.warning("changes.unreadable", list=kind.value, why=str(error))
             return
         if kept:
-            await self._in(thread, lambda: self.deny.catch_up(kept))
+            await self._in(thread, lambda: follower.catch_up(kept))
 
-    async def _kept(self, which: ChangeTopic) -> bytes | None:
+    async def _kept(self, kind: ListKind, which: ChangeTopic) -> bytes | None:
         assert self._reader is not None
         try:
-            return await self._reader.read(wire.list_change(self.installer.home.region, ListKind.DENY, which))
+            return await self._reader.read(wire.list_change(self.installer.home.region, kind, which))
         except NotThere:
             return None
 

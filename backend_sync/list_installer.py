@@ -27,7 +27,7 @@ from backend_sync.catalogue.list_targets import list_signer, manifest_path, payl
 from backend_sync.catalogue.metadata_file import MetadataSet
 from backend_sync.catalogue.roles import TARGETS
 from backend_sync.catalogue.target import Catalogue, Target
-from backend_sync.deny_follower import AHEAD_S
+from backend_sync.change_follower import AHEAD_S
 from backend_sync.self_check import self_check
 from backend_sync.waves import in_wave
 from validator.lists import directory

@@ -44,8 +44,8 @@ from validator.trust_store import NationalIssuers
 
 __all__ = ["Dates", "InputMissing", "PublishError", "Published", "Publisher", "create_key", "write_public_key"]
 
-ROW: Final = "revocations"
-"""Beside a deny list: the number of the last row of the ledger's revocations that is in it."""
+ROW: Final = {ListKind.DENY: "revocations", ListKind.TICKETS: "sales"}
+"""Beside a list: the number of the last row of the ledger's revocations, or of its sales, that is in it."""
 
 _PRIVATE = 0o600
 
@@ -175,7 +175,7 @@ class Publisher:
         except ListError as error:
             raise PublishError(str(error)) from error
         refuse_wrong(listed, ids, sections, register, asked)
-        beside = {ROW: b"%d\n" % row}
+        beside = {ROW[ListKind.DENY]: b"%d\n" % row}
         return self._publish(ListKind.DENY, dates, _writer(payload, len(listed)), beside=beside)
 
     def tickets(
@@ -184,6 +184,7 @@ class Publisher:
         horizons: Mapping[str, tuple[int, int]],
         dates: Dates,
         progress: Callable[[int], None] = lambda _count: None,
+        row: int = 0,
     ) -> Published:
         """Publish a ticket list.
 
@@ -192,13 +193,17 @@ class Publisher:
             horizons: By device id, epoch and sequence number of the last tap that the balances include.
             dates: When it is made, and until when it is fresh.
             progress: Told the count of products written so far.
+            row: The last of the ledger's sales that is in it: what was recorded later has to be announced.
 
         Raises:
             PublishError: An entry breaks a rule of the format.
         """
-        return self._publish(
-            ListKind.TICKETS, dates, lambda path: write_ticket_store(path, entries, progress), horizons=horizons
-        )
+
+        def write(path: Path) -> int:
+            return write_ticket_store(path, entries, progress)
+
+        beside = {ROW[ListKind.TICKETS]: b"%d\n" % row}
+        return self._publish(ListKind.TICKETS, dates, write, horizons=horizons, beside=beside)
 
     def statuses(self, arrays: Iterable[tuple[bytes, int, Iterable[bytes]]], dates: Dates) -> Published:
         """Publish the statuses of a nation's cards.
@@ -260,7 +265,8 @@ class Publisher:
         try:
             keys = {self.signer: self.key.public_key()}
             manifest, payload = directory.read_verified(self.out, kind, version, keys, self.region)
-            beside = {ROW: (home / ROW).read_bytes()} if (home / ROW).exists() else {}
+            row = ROW.get(kind)
+            beside = {row: (home / row).read_bytes()} if row is not None and (home / row).exists() else {}
         except (OSError, ListError) as error:
             raise PublishError(f"{kind} list: {error}") from error
 

@@ -21,6 +21,7 @@ from backend_sync.ledger import Ledger
 from backend_sync.publisher import Dates, Published, Publisher, PublishError
 from backend_sync.region_file import load_region_file
 from backend_sync.sales_file import sales_in
+from backend_sync.status_files import StatusFiles
 from validator import config as gate_file
 from validator import estonian_issuers
 from validator.commandline import JsonOption, print_json
@@ -106,7 +107,7 @@ def record_sales(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Record sales in the ledger: all of the file, or nothing if a line is wrong. Publish tickets afterwards."""
+    """Record sales in the ledger: all of the file, or nothing if a line is wrong. `announce` tells the gates."""
     office = office_file.load(config)
     sales = list(sales_in(file))
     with Ledger.open(office.ledger_url, create=True) as ledger:
@@ -116,7 +117,7 @@ def record_sales(
     else:
         if begun:
             Console().print(f"There was no ledger: {office.ledger_url} is a new one.", soft_wrap=True)
-        Console().print(f"{new} new sales recorded, {len(sales) - new} were known; now publish tickets")
+        Console().print(f"{new} new sales recorded, {len(sales) - new} were known")
 
 
 @publish.command("tickets")
@@ -138,9 +139,32 @@ def publish_tickets(
                 f"{office.ledger_url}: nothing was ever sold here, so that nobody would be let in; "
                 "check the path, or --empty if that is meant"
             )
-        published = publisher.tickets(chain(first, products), tickets.horizons(), dates, count)
+        published = publisher.tickets(chain(first, products), tickets.horizons(), dates, count, tickets.last_sale())
     bring(office, published)
     tell(published.manifest, published.entries, as_json=as_json)
+
+
+@publish.command("statuses")
+def publish_statuses(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="CSV with columns issuer (32 hexadecimal digits), index and status; or a folder of such."),
+    ],
+    config: OfficeOption = DEFAULT_OFFICE,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish what became of a nation's numbered cards, for gates that admit guests: all of them, each time."""
+    office = office_file.load(config)
+    publisher, dates = publisher_of(office, ListKind.STATUS), dates_for(office.publisher_section().tickets_days)
+    found = StatusFiles()
+    with _counting("cards") as count:
+        found.read(files, count)
+        if not found.cards:
+            raise PublishError(f"{files[0]}: no card is named, so that no guest would be let in")
+        published = publisher.statuses(found.arrays(), dates)
+    bring(office, published)
+    tell(published.manifest, published.entries, as_json=as_json, named=found.cards)
 
 
 @publish.command("enrolled")

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from backend_sync import links, postings
+from backend_sync.sales_table import SALE_RECORDED
 from backend_sync.schema import POSTING, SALE
 from backend_sync.wire import MAX_INTEGER
 from validator.lists.product_rules import MAX_AMOUNT, breach
@@ -88,10 +89,16 @@ def record_sales(connection: Connection, sales: Sequence[Sale]) -> int:
     new = unrecorded(connection, sales)
     if new:
         connection.execute(insert(SALE), [_row(sale) for sale in new])
+        connection.execute(insert(SALE_RECORDED), [{"sale": sale.product.product_id} for sale in new])
     moved = [row for sale in new for row in _posting_rows(sale)]
     if moved:
         connection.execute(insert(POSTING), moved)
     return len(new)
+
+
+def last_row(connection: Connection) -> int:
+    """Return the number of the sale that was recorded last, 0 for none: as long as it stays, nothing was sold."""
+    return int(connection.execute(select(func.max(SALE_RECORDED.c.id))).scalar() or 0)
 
 
 def _refuse_concessions(connection: Connection, new: Sequence[Sale]) -> None:

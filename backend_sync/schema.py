@@ -2,7 +2,7 @@
 
 Statements are SQLAlchemy Core, so that the same ones run on SQLite here and on PostgreSQL where one file is not enough.
 What only SQLite needs (pragmas, triggers, its ``user_version``) is in this room, in `backend_sync.append_only`, in
-`backend_sync.links_table` and in `backend_sync.revocations_table`, and nowhere else.
+`backend_sync.links_table`, `backend_sync.revocations_table` and `backend_sync.sales_table`, and nowhere else.
 
 Evidence is append-only, and the database itself enforces it on every connection, whoever opened it: changing, deleting
 or replacing a device's key, a batch, a tap, a posting, a sale or a conflict is an error for everybody, this code
@@ -33,6 +33,7 @@ from backend_sync.append_only import forbid, is_there
 from backend_sync.issuing_tables import create_issuing
 from backend_sync.links_table import create_links
 from backend_sync.revocations_table import create_revocations
+from backend_sync.sales_table import create_order_of_sales
 
 METADATA = MetaData()
 
@@ -286,5 +287,6 @@ _STEPS: tuple[Callable[[Connection], None], ...] = (
     _tell_concessions,
     _tell_least_assurances,
     create_revocations,
+    create_order_of_sales,
 )
 """Step n brings schema n-1 to n. A step that was released is never changed; a change of the tables is a new step."""

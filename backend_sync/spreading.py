@@ -81,7 +81,10 @@ def back(
     listed = catalogue.in_force().get(kind)
     if listed is None:
         raise PublishError(f"{catalogue.folder}: no {kind} list is in the catalogue; there is nothing to go back from")
-    days = {ListKind.DENY: section.deny_days, ListKind.TICKETS: section.tickets_days}.get(kind, section.trust_days)
+    by_kind = {ListKind.DENY: section.deny_days} | dict.fromkeys(
+        (ListKind.TICKETS, ListKind.STATUS), section.tickets_days
+    )
+    days = by_kind.get(kind, section.trust_days)
     earlier = listed.version - 1 if to is None else to
     published = publisher_of(office, kind).again(kind, earlier, dates_for(days))
     bring(office, published, WHOLE)

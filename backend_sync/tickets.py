@@ -11,13 +11,18 @@ An epoch begins with the second in which its journal was made, so the newest epo
 an older one changes nothing about that.
 
 A gate whose journal is of a newer epoch than its horizon counts all of it; one without a horizon counts all it has.
+
+What was sold after a list was published is told in changes of that list. A gate adds the same own taps to whatever
+tells it of a product, so a product's state in a change is that as of the list's horizons, whatever was ridden since.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection, Subquery, func, or_, select
 
-from backend_sync.sales import product_of
+from backend_sync.sales import last_row, product_of
+from backend_sync.sales_table import SALE_RECORDED
 from backend_sync.schema import POSITION, SALE, TAP
 from validator.model import Outcome, Product
 
@@ -70,6 +75,43 @@ class TicketSnapshot:
         for row in rows:
             rides, balance = max(0, row.rides - row.rides_used), max(0, row.balance - row.amount_used)
             yield row.credential_id, product_of(row, rides, balance)
+
+    def last_sale(self) -> int:
+        """Return the number of the last sale that is in the snapshot, in the order in which they were recorded."""
+        return last_row(self._connection)
+
+    def sold_after(self, row: int, horizons: Mapping[str, tuple[int, int]]) -> Iterator[tuple[int, bytes, Product]]:
+        """Yield ``(row, credential_id, product)`` of what was recorded after a list was published, in that order.
+
+        Args:
+            row: The last sale that is in the list, as `last_sale` said.
+            horizons: The list's. Uses up to there are taken off, and no others.
+        """
+        recorded = select(SALE).join(SALE_RECORDED, SALE_RECORDED.c.sale == SALE.c.id)
+        while True:
+            after = recorded.add_columns(SALE_RECORDED.c.id.label("row")).where(SALE_RECORDED.c.id > row)
+            sold = self._connection.execute(after.order_by(SALE_RECORDED.c.id).limit(_CHUNK)).all()
+            if not sold:
+                return
+            rides, amounts = self._used([each.id for each in sold], horizons)
+            for each in sold:
+                left = max(0, each.rides - rides[each.id]), max(0, each.balance - amounts[each.id])
+                yield each.row, each.credential_id, product_of(each, *left)
+            row = sold[-1].row
+
+    def _used(
+        self, product_ids: list[int], horizons: Mapping[str, tuple[int, int]]
+    ) -> tuple[Counter[int], Counter[int]]:
+        """Return the rides and the amounts that were used of some products up to horizons."""
+        rides, amounts = Counter[int](), Counter[int]()
+        used = select(TAP.c.device, TAP.c.epoch, TAP.c.seq, TAP.c.product_id, TAP.c.rides, TAP.c.amount).where(
+            TAP.c.outcome == int(Outcome.GRANT), TAP.c.product_id.in_(product_ids)
+        )
+        for tap in self._connection.execute(used):
+            if (tap.epoch, tap.seq) <= horizons.get(tap.device, (-1, 0)):
+                rides[tap.product_id] += tap.rides
+                amounts[tap.product_id] += tap.amount
+        return rides, amounts
 
 
 def _newest() -> Subquery:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backend_sync import uplink
 from backend_sync.catalogue.floors import FloorsFile
-from backend_sync.deny_follower import DenyFollower
+from backend_sync.change_follower import followers_of
 from backend_sync.list_follower import ListFollower
 from backend_sync.list_installer import Home, ListInstaller
 from backend_sync.mqtt import Broker
@@ -62,7 +62,7 @@ async def gate(device: str, port: int, home: Path, root: bytes, credentials: lis
         installer = ListInstaller(own, floors, list)
         follower = ListFollower(
             installer=installer,
-            deny=DenyFollower(own.lists, REGION, installer.keys, lambda: int(time.time())),
+            changes=followers_of(own.lists, REGION, installer.keys, lambda: int(time.time())),
             now_s=lambda: int(time.time()),
         )
         options = UplinkOptions(

@@ -19,16 +19,18 @@ from backend_sync.catalogue.fetching import OBJECTS
 from backend_sync.catalogue.floors import FloorsFile
 from backend_sync.catalogue.repository import METADATA
 from backend_sync.catalogue.roles import TIMESTAMP
-from backend_sync.deny_follower import DenyFollower
+from backend_sync.change_follower import followers_of
 from backend_sync.list_follower import ListFollower
 from backend_sync.list_installer import Home, ListInstaller
 from backend_sync.mqtt import Message
 from backend_sync.publisher import Published
 from backend_sync.revocation_word import Word
+from backend_sync.telling import DENIALS, Refusals, refusals
 from bench.figures import Figure
 from bench.list_office import REGION, Office
 from validator.card_index import TOKENS
 from validator.lists.dense_deny import dense_deny
+from validator.lists.deny_change import DenyChange
 from validator.lists.deny_list import DenyList, encode_deny_list
 from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.model import Credential
@@ -46,6 +48,8 @@ GOAL_B: Final = 500_000
 _HEADER: Final = 2 + 2 + 2
 """Of a packet: its kind and length, the length of its topic, its identifier."""
 _ANSWER: Final = 4
+
+DenyChain = Chain[DenyList, DenyChange, Refusals]
 
 
 class Broker:
@@ -93,7 +97,7 @@ async def _week(folder: Path) -> list[Figure]:
     office = Office.create(folder / "office", 1, ["gate-1"], now)
     role, key = office.catalogue.signer(ListKind.DENY)
     published = _publish(office, rng, now)
-    chain = resume(*published, [], Signer(role, key))
+    chain = resume(DENIALS, *published, [], Signer(role, key))
     broker, clock = Broker(), [now]
     (folder / "gate" / "uplink").mkdir(parents=True)
     own = Home(
@@ -107,13 +111,13 @@ async def _week(folder: Path) -> list[Figure]:
         installer = ListInstaller(own, floors, list)
         broker.follower = follower = ListFollower(
             installer=installer,
-            deny=DenyFollower(own.lists, REGION, installer.keys, lambda: clock[0]),
+            changes=followers_of(own.lists, REGION, installer.keys, lambda: clock[0]),
             now_s=lambda: clock[0],
             answer_s=0.01,
         )
         _file(office, broker)
         following = asyncio.create_task(follower.run(broker))
-        await _until(lambda: follower.deny.version == 1)
+        await _until(lambda: follower.changes[ListKind.DENY].version == 1)
         first = broker.moved
         for _ in range(DAYS * DAY_S // EVERY_S):
             clock[0] += EVERY_S
@@ -125,8 +129,8 @@ async def _week(folder: Path) -> list[Figure]:
                 await _until(_stamped(installer, fresh_until_s))
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-    if installer.refused or follower.deny.refused:
-        raise RuntimeError(f"the gate refused something: {installer.refused} {follower.deny.refused}")
+    if installer.refused or follower.changes[ListKind.DENY].refused:
+        raise RuntimeError(f"the gate refused something: {installer.refused} {follower.changes[ListKind.DENY].refused}")
     total = broker.moved
     return [
         Figure("a week: the list at its beginning", first, "B", 1),
@@ -150,7 +154,7 @@ def _publish(office: Office, rng: random.Random, now_s: int) -> tuple[DenyList, 
     return DenyList.parse(content), manifest
 
 
-def _change(chain: Chain, rng: random.Random, now_s: int, signer: Signer, broker: Broker) -> Chain:
+def _change(chain: DenyChain, rng: random.Random, now_s: int, signer: Signer, broker: Broker) -> DenyChain:
     """Make a change and publish it, as `publish announce` does."""
     count = CHANGES_A_DAY * EVERY_S // DAY_S + (rng.random() < CHANGES_A_DAY * EVERY_S / DAY_S % 1)
     section = chain.listed.numbered[TOKENS]
@@ -159,7 +163,7 @@ def _change(chain: Chain, rng: random.Random, now_s: int, signer: Signer, broker
         restored = rng.random() < RESTORED
         number = section.numbers[rng.randrange(len(section))] if restored else rng.randrange(CARDS)
         words.append(Word(Credential(rng.randbytes(16), TOKENS, index=number), revoked=not restored, before=restored))
-    made = advance(chain, words, (), now_s, rhythm=Rhythm(), signer=signer)
+    made = advance(chain, refusals(chain.published, words), now_s, rhythm=Rhythm(), signer=signer)
     assert made is not None
     following, sealed = made
     for which, payload in standing([following]).items():
@@ -180,7 +184,7 @@ def _file(office: Office, broker: Broker) -> None:
 
 
 def _reached(follower: ListFollower, number: int) -> Callable[[], bool]:
-    return lambda: follower.deny.number == number
+    return lambda: follower.changes[ListKind.DENY].number == number
 
 
 def _stamped(installer: ListInstaller, fresh_until_s: int) -> Callable[[], bool]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +17,14 @@ from backend_sync.announcing import AnnounceOptions
 from backend_sync.catalogue import ceremony
 from backend_sync.catalogue.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Kind, delegated_role
 from backend_sync.cataloguing import ListCatalogue, needed_catalogue
-from backend_sync.ledger import Ledger
+from backend_sync.ledger import Ledger, Sale
 from backend_sync.mqtt import Broker, Link, connect
 from backend_sync.publisher import Dates, Published, Publisher
 from backend_sync.retained import NotThere, RetainedReader
 from backend_sync.revocations import Why
 from backend_sync.wire import ChangeTopic, ListState, Reported
 from tests.backend_sync.catalogue_office import DAY, HOLDERS, NOW, key, public
+from tests.backend_sync.gate import purse
 from validator.lists.changes_file import with_changes
 from validator.lists.deny_change import open_change
 from validator.lists.deny_list import DenyList
@@ -118,6 +120,20 @@ class ListOffice:
         published = Publisher(self.lists, signer, signing, REGION).deny(listed, Dates(now_s, now_s + DAY), row)
         self.catalogue.bring(published, percent, now_s)
         return published
+
+    def publish_tickets(self, percent: int = 100, now_s: int = NOW) -> Published:
+        """Publish a ticket list as the command does."""
+        signer, signing = self.catalogue.signer(ListKind.TICKETS)
+        publisher = Publisher(self.lists, signer, signing, REGION)
+        with Ledger.open(self.ledger) as ledger, ledger.snapshot() as sold:
+            dates, row = Dates(now_s, now_s + DAY), sold.last_sale()
+            published = publisher.tickets(sold.product_states(), sold.horizons(), dates, row=row)
+        self.catalogue.bring(published, percent, now_s)
+        return published
+
+    def sell(self, number: int, to: Credential) -> None:
+        with Ledger.open(self.ledger) as ledger:
+            ledger.record_sale(Sale(to.id, purse(number, 1000), 1000, NOW * 1000))
 
     def revoke(self, *credentials: Credential) -> None:
         with Ledger.open(self.ledger) as ledger, ledger.writing() as connection:
@@ -241,3 +257,9 @@ async def stands(listener: Listener, office: ListOffice) -> bool:
         return False
     assert found == list(files.values()), "the timestamp comes after all that it names"
     return True
+
+
+async def started(office: ListOffice) -> asyncio.subprocess.Process:
+    """The announcing service as people start it, in a process of its own."""
+    command = (sys.executable, "-m", "backend_sync", "publish", "announce", "--config", str(office.toml))
+    return await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from backend_sync import wire
 from backend_sync.announcement import Chain, Rhythm, Signer, advance, may_speak, resume, standing
 from backend_sync.revocation_word import Word
+from backend_sync.telling import DENIALS, Refusals, refusals
 from tests.backend_sync.catalogue_office import DAY, NOW, key
 from tests.backend_sync.list_office import sealed_in
 from validator.card_index import TOKENS
 from validator.lists.changes_file import MAX_CHANGES, with_changes
 from validator.lists.dense_deny import dense_deny
-from validator.lists.deny_change import open_change
+from validator.lists.deny_change import DenyChange, open_change
 from validator.lists.deny_list import DenyList, encode_deny_list
 from validator.lists.errors import ListError
 from validator.lists.manifest import ListKind, Manifest
@@ -32,6 +33,7 @@ CARDS = [
 LISTED = frozenset([*CARDS[:3], *CARDS[12:15]])
 PUBLISHED = DenyList.parse(encode_deny_list([each.id for each in CARDS[:3]], [dense_deny(TOKENS, 12, [0, 1, 2])]))
 MANIFEST = Manifest(ListKind.DENY, "north", 3, NOW, NOW + DAY, bytes(32), 0)
+DenyChain = Chain[DenyList, DenyChange, Refusals]
 
 cards = st.sampled_from(CARDS)
 steps = st.lists(
@@ -46,8 +48,8 @@ rhythms = st.builds(
 )
 
 
-def begun() -> Chain:
-    return resume(PUBLISHED, MANIFEST, [], SIGNER)
+def begun() -> DenyChain:
+    return resume(DENIALS, PUBLISHED, MANIFEST, [], SIGNER)
 
 
 def as_a_gate(sealed: Sequence[bytes]) -> DenyList:
@@ -66,7 +68,7 @@ def test_whoever_hears_or_joins_refuses_the_same(
         now_s += later_s
         words = [Word(each, revoked, before=True) for each, revoked in wanted.items()]
         refused = {each for each in CARDS if wanted.get(each, each in refused)}
-        made = advance(chain, words, (), now_s, rhythm=rhythm, signer=SIGNER)
+        made = advance(chain, refusals(PUBLISHED, words), now_s, rhythm=rhythm, signer=SIGNER)
         if made is None:
             assert now_s - chain.changed_s < rhythm.change_every_s
         else:
@@ -76,8 +78,10 @@ def test_whoever_hears_or_joins_refuses_the_same(
             change = open_change(made[1], KEYS)
             assert (change.number, change.not_after_s) == (chain.number, now_s + DAY)
         if killed:
-            assert resume(PUBLISHED, MANIFEST, chain.sealed, SIGNER).listed.state_hash == chain.listed.state_hash
-            chain = resume(PUBLISHED, MANIFEST, chain.sealed, SIGNER)
+            assert (
+                resume(DENIALS, PUBLISHED, MANIFEST, chain.sealed, SIGNER).listed.state_hash == chain.listed.state_hash
+            )
+            chain = resume(DENIALS, PUBLISHED, MANIFEST, chain.sealed, SIGNER)
         assert {each for each in CARDS if chain.listed.denied(each)} == refused
         assert len(chain.sealed) <= max(rhythm.most, 1)
     left = standing([chain])
@@ -95,10 +99,10 @@ def test_said_again_nothing_is_told_twice(steps: list[tuple[dict[Credential, boo
     for wanted, _, _ in steps[: cut + 1]:
         said |= wanted
         words = [Word(each, revoked, before=each in LISTED) for each, revoked in wanted.items()]
-        made = advance(chain, words, (), NOW, rhythm=rhythm, signer=SIGNER)
+        made = advance(chain, refusals(PUBLISHED, words), NOW, rhythm=rhythm, signer=SIGNER)
         chain = chain if made is None else made[0]
     words = [Word(each, revoked, before=each in LISTED) for each, revoked in said.items()]
-    assert advance(chain, words, (), NOW, rhythm=rhythm, signer=SIGNER) is None
+    assert advance(chain, refusals(PUBLISHED, words), NOW, rhythm=rhythm, signer=SIGNER) is None
 
 
 @settings(max_examples=30)
@@ -113,7 +117,7 @@ def test_a_stream_of_revocations_is_gathered(pauses: list[int], burst: int, refi
             assert may_speak(chain, now_s + refill_s, rhythm)
             continue
         word = Word(Credential(number.to_bytes(16)), revoked=True, before=False)
-        step = advance(chain, [word], (), now_s, rhythm=rhythm, signer=SIGNER)
+        step = advance(chain, refusals(PUBLISHED, [word]), now_s, rhythm=rhythm, signer=SIGNER)
         assert step is not None
         chain = step[0]
         made.append(now_s)
@@ -131,7 +135,7 @@ def test_a_day_of_twenty_thousand_revocations_is_half_a_megabyte() -> None:
         now_s = NOW + number * 86_400 // 20_000
         waiting.append(Word(Credential(sha256(number.to_bytes(4)).digest()[:16]), revoked=True, before=False))
         if may_speak(chain, now_s, rhythm):
-            step = advance(chain, waiting, (), now_s, rhythm=rhythm, signer=SIGNER)
+            step = advance(chain, refusals(PUBLISHED, waiting), now_s, rhythm=rhythm, signer=SIGNER)
             assert step is not None
             chain, waiting = step[0], []
             heard += len(step[1]) + around
@@ -142,18 +146,21 @@ def test_what_was_refused_for_another_reason_stays_refused() -> None:
     listed, ended = Word(CARDS[0], revoked=False, before=False), Word(CARDS[5], revoked=False, before=True)
     chain = begun()
     revoked = [Word(CARDS[5], revoked=True, before=False)]
-    made = advance(chain, revoked, (), NOW, rhythm=Rhythm(), signer=SIGNER)
+    made = advance(chain, refusals(PUBLISHED, revoked), NOW, rhythm=Rhythm(), signer=SIGNER)
     assert made is not None
-    assert advance(made[0], [listed, ended], {CARDS[5].id}, NOW, rhythm=Rhythm(), signer=SIGNER) is None
-    undone = advance(made[0], [listed, ended], (), NOW, rhythm=Rhythm(), signer=SIGNER)
+    assert (
+        advance(made[0], refusals(PUBLISHED, [listed, ended], {CARDS[5].id}), NOW, rhythm=Rhythm(), signer=SIGNER)
+        is None
+    )
+    undone = advance(made[0], refusals(PUBLISHED, [listed, ended]), NOW, rhythm=Rhythm(), signer=SIGNER)
     assert undone is not None
     assert [undone[0].listed.denied(each) for each in (CARDS[0], CARDS[5])] == [True, False]
 
 
 def test_an_empty_change_comes_in_time_and_carries_a_date() -> None:
     rhythm, chain = Rhythm(change_every_s=300), begun()
-    assert advance(chain, (), (), NOW + 299, rhythm=rhythm, signer=SIGNER) is None
-    made = advance(chain, (), (), NOW + 300, rhythm=rhythm, signer=SIGNER)
+    assert advance(chain, Refusals(), NOW + 299, rhythm=rhythm, signer=SIGNER) is None
+    made = advance(chain, Refusals(), NOW + 300, rhythm=rhythm, signer=SIGNER)
     assert made is not None
     change = open_change(made[1], KEYS)
     assert change.base == change.state == PUBLISHED.state_hash
@@ -162,7 +169,13 @@ def test_an_empty_change_comes_in_time_and_carries_a_date() -> None:
 
 
 def test_a_clock_that_was_set_back_makes_no_older_change() -> None:
-    made = advance(begun(), [Word(CARDS[5], revoked=True, before=False)], (), NOW - DAY, rhythm=Rhythm(), signer=SIGNER)
+    made = advance(
+        begun(),
+        refusals(PUBLISHED, [Word(CARDS[5], revoked=True, before=False)]),
+        NOW - DAY,
+        rhythm=Rhythm(),
+        signer=SIGNER,
+    )
     assert made is not None
     assert open_change(made[1], KEYS).issued_s == NOW
 
@@ -170,7 +183,7 @@ def test_a_clock_that_was_set_back_makes_no_older_change() -> None:
 def test_a_chain_never_grows_beyond_what_a_gate_keeps() -> None:
     chain, rhythm = begun(), Rhythm(change_every_s=1, fold_every_s=10**9)
     for second in range(1, MAX_CHANGES + 50):
-        made = advance(chain, (), (), NOW + second, rhythm=rhythm, signer=SIGNER)
+        made = advance(chain, Refusals(), NOW + second, rhythm=rhythm, signer=SIGNER)
         assert made is not None
         chain = made[0]
         assert len(chain.sealed) < MAX_CHANGES
@@ -178,18 +191,22 @@ def test_a_chain_never_grows_beyond_what_a_gate_keeps() -> None:
 
 
 def test_a_chain_that_does_not_hold_is_not_gone_on_with() -> None:
-    made = advance(begun(), [Word(CARDS[5], revoked=True, before=False)], (), NOW, rhythm=Rhythm(), signer=SIGNER)
+    made = advance(
+        begun(), refusals(PUBLISHED, [Word(CARDS[5], revoked=True, before=False)]), NOW, rhythm=Rhythm(), signer=SIGNER
+    )
     assert made is not None
     with pytest.raises(ListError):
-        resume(PUBLISHED, replace(MANIFEST, version=4), made[0].sealed, SIGNER)
+        resume(DENIALS, PUBLISHED, replace(MANIFEST, version=4), made[0].sealed, SIGNER)
     with pytest.raises(ListError):
-        resume(PUBLISHED, MANIFEST, [made[1][:-1]], SIGNER)
+        resume(DENIALS, PUBLISHED, MANIFEST, [made[1][:-1]], SIGNER)
 
 
 def test_earlier_lists_stand_beside_the_newest() -> None:
-    old = advance(begun(), [Word(CARDS[5], revoked=True, before=False)], (), NOW, rhythm=Rhythm(), signer=SIGNER)
+    old = advance(
+        begun(), refusals(PUBLISHED, [Word(CARDS[5], revoked=True, before=False)]), NOW, rhythm=Rhythm(), signer=SIGNER
+    )
     assert old is not None
-    newest = resume(PUBLISHED, replace(MANIFEST, version=4), [], SIGNER)
+    newest = resume(DENIALS, PUBLISHED, replace(MANIFEST, version=4), [], SIGNER)
     assert standing([newest, old[0]]) == {
         "cumulative": b"",
         "since": msgpack.packb([]),

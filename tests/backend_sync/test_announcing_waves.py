@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from tests.backend_sync.list_office import (
     has_heard,
     listening,
     stands,
+    started,
 )
 from validator.lists.changes_file import read_changes
 from validator.lists.manifest import ListKind
@@ -127,11 +127,6 @@ async def test_a_change_that_was_kept_and_not_sent_comes_after_a_kill(
         finally:
             second.send_signal(signal.SIGTERM)
             assert await second.wait() == os.EX_OK
-
-
-async def started(office: ListOffice) -> asyncio.subprocess.Process:
-    command = (sys.executable, "-m", "backend_sync", "publish", "announce", "--config", str(office.toml))
-    return await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
 
 
 async def test_without_a_broker_changes_are_made_and_kept(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from backend_sync.enrolment_errors import EnrolmentError
 from backend_sync.ledger import Ledger
 from backend_sync.ledger_denials import LedgerDenials, denied_cards
 from backend_sync.revocations import Why
+from backend_sync.telling import DENIALS, refusals
 from tests.backend_sync.card_bureau import uid_of
 from validator.card_index import TOKENS
 from validator.lists.changes_file import with_changes
@@ -124,7 +125,7 @@ class Story:
         self.row = self.seen = denials.row
         self.published = published_of(denials, [self.cards[place].id for place in named])
         self.manifest = Manifest(ListKind.DENY, "north", 3, NOW, NOW + DAY, bytes(32), 0)
-        self.chain = resume(self.published, self.manifest, [], SIGNER)
+        self.chain = resume(DENIALS, self.published, self.manifest, [], SIGNER)
         self.before, self.touched = set(self.revoked), set()
         self.refused = self.revoked | self.ended | named
         self.at_first = set(self.refused)
@@ -135,11 +136,13 @@ class Story:
 
     def look(self, _: None, killed: bool) -> None:  # noqa: FBT001 - as above
         if killed:
-            self.chain, self.seen = resume(self.published, self.manifest, self.chain.sealed, SIGNER), self.row
+            self.chain, self.seen = resume(DENIALS, self.published, self.manifest, self.chain.sealed, SIGNER), self.row
         with self.ledger.reading() as connection:
             words = revocations.words_after(connection, self.seen, self.row)
             ended, self.seen = revocations.ended_credential_ids(connection), revocations.last_row(connection)
-        made = advance(self.chain, words, ended, NOW, rhythm=Rhythm(change_every_s=10**9), signer=SIGNER)
+        made = advance(
+            self.chain, refusals(self.published, words, ended), NOW, rhythm=Rhythm(change_every_s=10**9), signer=SIGNER
+        )
         self.chain = self.chain if made is None else made[0]
         for place in self.touched:
             stays = place in self.ended or (place in self.at_first and place not in self.before)

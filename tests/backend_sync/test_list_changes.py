@@ -131,8 +131,8 @@ def test_nothing_is_opened_or_applied_again_that_is_in_force(
     def never(*_: object) -> None:
         raise AssertionError
 
-    for name in ("TicketStore", "StatusFile", "read_changes"):
-        monkeypatch.setattr(f"validator.lists.installed.{name}", never)
+    for name in ("changing.TicketStore", "changing.StatusFile", "installed.read_changes"):
+        monkeypatch.setattr(f"validator.lists.{name}", never)
     again = look(directory, lists)
     assert (again.tickets is lists.tickets, again.statuses is lists.statuses) == (True, True)
     assert again.changes == lists.changes

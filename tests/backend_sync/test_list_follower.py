@@ -5,7 +5,7 @@ The last class is named after July 2008, when a wrong table was published to eve
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,18 +13,16 @@ from pathlib import Path
 import pytest
 
 from backend_sync import announcing, uplink, wire
-from backend_sync.deny_follower import DenyFollower
-from backend_sync.list_follower import ListFollower
 from backend_sync.mqtt import connect
 from backend_sync.publisher import Published
 from backend_sync.wave_rule import WaveRule
 from backend_sync.wire import ListState, Reported
 from tests.backend_sync.brokers import MosquittoCarrier
 from tests.backend_sync.catalogue_office import NOW, key
-from tests.backend_sync.depot import Depot, running, until
-from tests.backend_sync.gate import GateJournal
-from tests.backend_sync.list_device import PASSENGERS, ListDevice
+from tests.backend_sync.depot import running, until
+from tests.backend_sync.list_device import PASSENGERS
 from tests.backend_sync.list_office import ListOffice, card
+from tests.backend_sync.listening_gate import Gate
 from validator.lists.manifest import ListKind, seal_manifest
 from validator.model import Credential
 
@@ -42,42 +40,6 @@ async def carrier(tmp_path: Path) -> AsyncIterator[MosquittoCarrier]:
 @pytest.fixture
 def office(tmp_path: Path, carrier: MosquittoCarrier) -> ListOffice:
     return ListOffice(tmp_path / "office", carrier.address).adopt()
-
-
-class Gate:
-    """A device whose uplink runs in this loop, and what its validator would say."""
-
-    def __init__(
-        self,
-        folder: Path,
-        office: ListOffice,
-        carrier: MosquittoCarrier,
-        name: str = "gate-1",
-        passengers: Sequence[bytes] = (),
-    ) -> None:
-        root = (office.documents / "1.root.json").read_bytes()
-        self.device = ListDevice(folder / "device", root, name, passengers)
-        self.depot = Depot(folder, carrier, GateJournal(self.device.device))
-        self.lists = self.device.gate()
-
-    def uplink(self) -> uplink.UplinkOptions:
-        installer = self.device.installer
-        follower = ListFollower(
-            installer=installer,
-            deny=DenyFollower(self.device.lists, "north", installer.keys, lambda: NOW),
-            now_s=lambda: NOW,
-            answer_s=0.3,
-            retry_s=0.2,
-        )
-        return self.depot.uplink_options(lists=follower)
-
-    def refuses(self, *cards: Credential) -> Callable[[], bool]:
-        def ask() -> bool:
-            if self.lists.changed() or self.device.publishers.changed():
-                self.lists = self.device.gate(self.lists)
-            return [self.lists.denied(each) for each in cards] == [True] * len(cards)
-
-        return ask
 
 
 @pytest.fixture

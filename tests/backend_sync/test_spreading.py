@@ -88,7 +88,7 @@ def test_what_is_revoked_is_on_the_list_that_is_published(desk: Desk, office: Li
     told = desk.deny(1, 2)
     assert (told["version"], told["revoked_added"], told["entries"]) == (1, 0, 2)
     assert desk.denied(1) == [1, 2]
-    assert (office.lists / "deny" / "1" / ROW).read_text() == "3\n"
+    assert (office.lists / "deny" / "1" / ROW[ListKind.DENY]).read_text() == "3\n"
     assert (desk.deny(1)["revoked_added"], desk.denied(2)) == (1, [1, 2])
     assert office.catalogue.in_force()[ListKind.DENY].percent == 5
 

@@ -30,7 +30,12 @@ CHANGES: Final = "changes"
 MAX_CHANGES: Final = 512
 """More than an hour of one every ten seconds: by then a cumulative change has taken their place."""
 CHANGED_KINDS: Final = frozenset({ListKind.DENY, ListKind.TICKETS, ListKind.STATUS})
-_MAX_BYTES: Final = 16 * 1024 * 1024
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of the whole file: the largest cumulative change, and some more after it."""
+
+_AROUND_BYTES: Final = 5
+"""Of msgpack, around an octet string and around an array."""
 
 _File = Annotated[list[bytes], msgspec.Meta(max_length=MAX_CHANGES)]
 
@@ -42,7 +47,7 @@ class _Hashed(Protocol):
 
 _Listed = TypeVar("_Listed", bound=_Hashed)
 _Changeable = TypeVar("_Changeable", bound=Changeable)
-_Change = TypeVar("_Change", DenyChange, ListChange)
+_Change = TypeVar("_Change", bound=DenyChange | ListChange)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +79,33 @@ def read_changes(directory: Path, version: int, kind: ListKind = ListKind.DENY) 
     path = changes_path(directory, version, kind)
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ListError(path, f"cannot be read: {error.strerror or error}") from error
-    if len(content) > _MAX_BYTES:
-        raise ListError(path, f"more than {_MAX_BYTES} bytes")
+    if len(content) > MAX_BYTES:
+        raise ListError(path, f"more than {MAX_BYTES} bytes")
     try:
         return msgspec.convert(msgpack.unpackb(content), _File, builtin_types=(bytes,))
     except (ValueError, TypeError, msgpack.UnpackException, msgspec.ValidationError) as error:
         raise ListError(path, f"not a file of changes: {error}") from None
 
 
+def have_room(sealed: Sequence[bytes]) -> bool:
+    """Whether the file takes so many changes of this length."""
+    return len(sealed) <= MAX_CHANGES and sum(len(each) + _AROUND_BYTES for each in sealed) < MAX_BYTES - _AROUND_BYTES
+
+
 def write_changes(directory: Path, version: int, sealed: Sequence[bytes], kind: ListKind = ListKind.DENY) -> None:
     """Put changes in force in place of those that are; only the one process that owns the directory may.
 
     Raises:
-        ListError: They cannot be stored; what was in force still is.
+        ListError: They cannot be stored, or nobody would read so many; what was in force still is.
     """
     path = changes_path(directory, version, kind)
+    if not have_room(sealed):
+        raise ListError(path, f"more than {MAX_CHANGES} changes or {MAX_BYTES} bytes: a cumulative change is due")
     try:
         write_in_place(path, msgpack.packb(list(sealed)))
     except OSError as error:

@@ -16,6 +16,7 @@ from validator.lists.changes_file import (
     with_changes,
     with_list_changes,
 )
+from validator.lists.changing import load_denials, load_statuses, load_tickets, read_payload
 from validator.lists.deny_change import DenyChange
 from validator.lists.deny_list import DenyList
 from validator.lists.directory import POINTER, PublisherKeys, installed_versions, read_verified, version_in_force
@@ -24,10 +25,8 @@ from validator.lists.errors import ListError
 from validator.lists.gate_rules import GateRules, StalePolicies, StalePolicy, parse_gate_rules
 from validator.lists.list_change import ListChange
 from validator.lists.manifest import ListKind, Manifest
-from validator.lists.status_array import StatusFile
 from validator.lists.statuses import Statuses
-from validator.lists.ticket_store import TicketStore
-from validator.lists.tickets import Tickets, published_tickets
+from validator.lists.tickets import Tickets
 from validator.lists.trust_list import parse_trust_list
 from validator.model import Credential, Identity, Instant, Product
 from validator.trust_store import TrustStore
@@ -223,9 +222,9 @@ def load(
     later = _Changes(directory, publisher_keys, pointers, manifests, faults, previous)
     before = previous or InstalledLists(directory, None, None, None, {}, {}, pointers)
     trust = one(ListKind.TRUST, _build_trust, before.trust)
-    published = one(ListKind.DENY, _build_deny, before.published)
-    tickets = one(ListKind.TICKETS, _build_tickets, before.tickets and before.tickets.published)
-    statuses = one(ListKind.STATUS, _build_statuses, before.statuses and before.statuses.published)
+    published = one(ListKind.DENY, load_denials, before.published)
+    tickets = one(ListKind.TICKETS, load_tickets, before.tickets and before.tickets.published)
+    statuses = one(ListKind.STATUS, load_statuses, before.statuses and before.statuses.published)
     return InstalledLists(
         directory=directory,
         trust=trust,
@@ -347,28 +346,7 @@ def _reported(kind: ListKind, faults: list[ListError]) -> list[ListError]:
 
 
 def _build_trust(manifest: Manifest, payload: Path) -> TrustStore:
-    return parse_trust_list(_read(payload), payload).store(manifest.version, payload)
-
-
-def _build_deny(_manifest: Manifest, payload: Path) -> DenyList:
-    return DenyList.parse(_read(payload), payload)
-
-
-def _build_tickets(manifest: Manifest, payload: Path) -> Tickets:
-    store = TicketStore(payload)
-    _compare_root(manifest, payload, store.root)
-    return published_tickets(store, manifest.version, manifest.payload_sha256)
-
-
-def _build_statuses(manifest: Manifest, payload: Path) -> Statuses:
-    file = StatusFile(payload)
-    _compare_root(manifest, payload, file.root)
-    return Statuses(file)
-
-
-def _compare_root(manifest: Manifest, payload: Path, root: bytes) -> None:
-    if manifest.root and root != manifest.root:
-        raise ListError(payload, "has not the root of its manifest")
+    return parse_trust_list(read_payload(payload), payload).store(manifest.version, payload)
 
 
 def _build_enrolled(_manifest: Manifest, payload: Path) -> EnrolledKeys:
@@ -376,14 +354,7 @@ def _build_enrolled(_manifest: Manifest, payload: Path) -> EnrolledKeys:
 
 
 def _build_config(_manifest: Manifest, payload: Path) -> GateRules:
-    return parse_gate_rules(_read(payload), payload)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ListError(path, f"cannot be read: {error.strerror or error}") from error
+    return parse_gate_rules(read_payload(payload), payload)
 
 
 def _pointer(directory: Path, kind: ListKind) -> _Pointer:

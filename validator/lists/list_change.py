@@ -111,7 +111,10 @@ def seal_list_change(change: ListChange, key: Ed25519PrivateKey, signer: str) ->
         ]
     )
     _decode(payload, _named(change.kind, change.number))
-    return seal(key, signer, Purpose.CHANGE, payload)
+    sealed = seal(key, signer, Purpose.CHANGE, payload)
+    if len(sealed) > MAX_CHANGE_BYTES:
+        raise ListError(_WHERE, f"{len(sealed)} bytes, and no gate reads more than {MAX_CHANGE_BYTES}: publish a list")
+    return sealed
 
 
 def open_list_change(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: object = _WHERE) -> ListChange:

@@ -1,4 +1,4 @@
-"""A device's side of the changes of its deny list: each is tried on the list before it is kept for the gate.
+"""A device's side of the changes of one list: each is tried on the list before it is kept for the gate.
 
 A change that fits the list as it is now is laid over it at once. One that does not says that something was missed; then
 what the publisher left at the broker is taken instead: a cumulative change, and those after it. Whatever does not fit
@@ -9,17 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from validator.lists.changes_file import MAX_CHANGES, Changed, read_changes, with_changes, write_changes
-from validator.lists.deny_change import DenyChange, apply, open_change
+from validator.lists.changes_file import Changed, have_room, read_changes, write_changes
+from validator.lists.changing import DENIALS, STATUSES, TICKETS, Changing
+from validator.lists.deny_change import DenyChange
 from validator.lists.deny_list import DenyList
 from validator.lists.directory import read_verified, version_in_force
 from validator.lists.errors import ListError
+from validator.lists.list_change import ListChange
 from validator.lists.manifest import ListKind, Manifest
+from validator.lists.statuses import Statuses
+from validator.lists.tickets import Tickets
+
+_Listed = TypeVar("_Listed", bound=DenyList | Tickets | Statuses)
+_Change = TypeVar("_Change", bound=DenyChange | ListChange)
 
 AHEAD_S: Final = 24 * 3600
 """So far a publisher's clock may be ahead of this device's: what is signed moves the gate's clock."""
@@ -38,13 +45,13 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Followed:
-    """The deny list in force, what it was published as, and the changes that made it so."""
+class _Followed(Generic[_Listed, _Change]):
+    """The list in force, what it was published as, and the changes that made it so."""
 
     manifest: Manifest
-    published: DenyList
-    listed: DenyList
-    last: DenyChange | None
+    published: _Listed
+    listed: _Listed
+    last: _Change | None
     sealed: tuple[bytes, ...]
 
     @property
@@ -53,10 +60,11 @@ class _Followed:
 
 
 @dataclass(slots=True)
-class DenyFollower:
-    """Keeps the changes of one device's deny list. Blocks; used in one thread.
+class ChangeFollower(Generic[_Listed, _Change]):
+    """Keeps the changes of one device's list of a kind. Blocks; used in one thread.
 
     Attributes:
+        changing: The kind.
         lists: The list directory, which this process owns.
         region: The network that the device belongs to.
         keys: Tells whose changes are believed, by the name they sign with.
@@ -64,12 +72,13 @@ class DenyFollower:
         refused: Why the last change was not taken; empty in good health.
     """
 
+    changing: Changing[_Listed, _Change]
     lists: Path
     region: str
     keys: Callable[[], Mapping[str, Ed25519PublicKey]]
     now_s: Callable[[], int]
     refused: str = ""
-    _followed: _Followed | None = field(default=None)
+    _followed: _Followed[_Listed, _Change] | None = field(default=None)
 
     @property
     def version(self) -> int:
@@ -83,21 +92,21 @@ class DenyFollower:
 
     def follow(self) -> None:
         """Take up the list that is in force, with the changes that were kept of it; a list that fails is left alone."""
-        version = version_in_force(self.lists, ListKind.DENY)
+        version = version_in_force(self.lists, self.changing.kind)
         if version is None or version == self.version:
             return
         try:
             keys = self.keys()
-            manifest, payload = read_verified(self.lists, ListKind.DENY, version, keys, self.region)
-            published = DenyList.parse(payload.read_bytes(), payload)
+            manifest, payload = read_verified(self.lists, self.changing.kind, version, keys, self.region)
+            published = self.changing.load(manifest, payload)
         except (ListError, OSError) as error:
             self._refuse(str(error))
             return
         kept: list[bytes] = []
-        laid = Changed(published)
+        laid: Changed[_Listed, _Change] = Changed(published)
         try:
-            kept = read_changes(self.lists, version)
-            laid = with_changes(published, manifest, kept, keys)
+            kept = read_changes(self.lists, version, self.changing.kind)
+            laid = self.changing.lay_over(published, manifest, kept, keys)
             if laid.fault is not None:
                 raise laid.fault
         except ListError as error:
@@ -111,16 +120,17 @@ class DenyFollower:
         held = self._followed
         if held is None:
             return Step.GAP
+        following = (*held.sealed, sealed)
         try:
-            change = open_change(sealed, self.keys())
+            change = self.changing.open(sealed, self.keys())
             if (change.region, change.version) != (held.manifest.region, held.manifest.version):
                 # Of a list that this device does not have yet, or no longer: that one's changes come with it.
                 return Step.KNOWN
             if change.number <= held.number:
                 return Step.KNOWN
-            if change.base != held.listed.state_hash or len(held.sealed) == MAX_CHANGES:
+            if change.base != held.listed.state_hash or not have_room(following):
                 return Step.GAP
-            self._keep(held, apply(held.listed, change), change, (*held.sealed, sealed))
+            self._keep(held, self.changing.apply(held.listed, change), change, following)
         except ListError as error:
             self._refuse(str(error))
             return Step.REFUSED
@@ -138,11 +148,12 @@ class DenyFollower:
             return Step.GAP
         try:
             keys = self.keys()
-            mine = [each for each in kept if open_change(each, keys).version == held.manifest.version]
-            laid = with_changes(held.published, held.manifest, mine, keys)
+            opened = [(each, self.changing.open(each, keys)) for each in kept]
+            mine = [(each, change) for each, change in opened if change.version == held.manifest.version]
+            laid = self.changing.lay_over(held.published, held.manifest, [each for each, _ in mine], keys)
             if laid.last is not None and laid.last.number > held.number:
-                taken = next(place for place, each in enumerate(mine, 1) if open_change(each, keys) == laid.last)
-                self._keep(held, laid.listed, laid.last, tuple(mine[:taken]))
+                taken = next(place for place, (_, change) in enumerate(mine, 1) if change == laid.last)
+                self._keep(held, laid.listed, laid.last, tuple(each for each, _ in mine[:taken]))
             if laid.fault is not None:
                 raise laid.fault
         except ListError as error:
@@ -151,14 +162,33 @@ class DenyFollower:
         self.refused = ""
         return Step.APPLIED if self.number > held.number else Step.KNOWN
 
-    def _keep(self, held: _Followed, listed: DenyList, change: DenyChange, sealed: tuple[bytes, ...]) -> None:
+    def _keep(
+        self, held: _Followed[_Listed, _Change], listed: _Listed, change: _Change, sealed: tuple[bytes, ...]
+    ) -> None:
         if change.issued_s > self.now_s() + AHEAD_S:
-            where = f"change {change.number} of the deny list"
+            where = f"change {change.number} of the {self.changing.kind} list"
             raise ListError(where, f"was made at {change.issued_s}, and it is {self.now_s()}")
-        write_changes(self.lists, held.manifest.version, sealed)
+        write_changes(self.lists, held.manifest.version, sealed, self.changing.kind)
         self._followed = _Followed(held.manifest, held.published, listed, change, sealed)
         self.refused = ""
 
     def _refuse(self, why: str) -> None:
         self.refused = why
-        log.error("deny.change_refused", why=why)
+        log.error("change.refused", list=self.changing.kind.value, why=why)
+
+
+AnyFollower = (
+    ChangeFollower[DenyList, DenyChange] | ChangeFollower[Tickets, ListChange] | ChangeFollower[Statuses, ListChange]
+)
+
+
+def followers_of(
+    lists: Path, region: str, keys: Callable[[], Mapping[str, Ed25519PublicKey]], now_s: Callable[[], int]
+) -> dict[ListKind, AnyFollower]:
+    """Return who keeps the changes of a device's lists, by kind; the arguments are those of `ChangeFollower`."""
+    found: tuple[AnyFollower, ...] = (
+        ChangeFollower(DENIALS, lists, region, keys, now_s),
+        ChangeFollower(TICKETS, lists, region, keys, now_s),
+        ChangeFollower(STATUSES, lists, region, keys, now_s),
+    )
+    return {each.changing.kind: each for each in found}
