@@ -31,7 +31,7 @@ from backend_sync.mqtt import Broker, Link, LinkLost, Message, connect, full_jit
 from backend_sync.publish_errors import PublishError
 from backend_sync.retained import NotThere, RetainedReader
 from backend_sync.shelf import Register
-from backend_sync.throttle import LogThrottle
+from backend_sync.throttle import Complaints, first_cause
 from backend_sync.wave_rule import Verdict, Wave, WaveRule, count_votes, judge
 from backend_sync.wire import ListState, Reported, WireError
 from validator.lists.errors import ListError
@@ -143,7 +143,7 @@ class _Announcer:
         self._refused: dict[ListKind, frozenset[str]] = {}
         self._fresh: list[tuple[ListKind, bytes]] = []
         self._changed, self._filed = asyncio.Event(), asyncio.Event()
-        self._throttle = LogThrottle()
+        self._complain = Complaints(_LOG).warn
 
     async def watch_ledger(self) -> None:
         """Make changes as they are due."""
@@ -247,7 +247,7 @@ class _Announcer:
             try:
                 await self._session()
             except* LinkLost as lost:
-                self._complain("link", "the broker is out of reach", why=_first(lost))
+                self._complain("link", "the broker is out of reach", why=first_cause(lost))
             attempt = 0 if self._now() - began > options.reconnect_max else attempt + 1
             until = self._now() + full_jitter(options.rng, attempt, options.reconnect, options.reconnect_max)
             while (left := until - self._now()) > 0:
@@ -348,17 +348,5 @@ class _Announcer:
             await asyncio.sleep(len(payload) / options.bytes_per_s)
         return True
 
-    def _complain(self, source: str, event: str, **facts: object) -> None:
-        held_back = self._throttle.allows(source, self._now())
-        if held_back is not None:
-            _LOG.warning(event, held_back=held_back, **facts)
-
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)

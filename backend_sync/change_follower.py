@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from backend_sync.throttle import Complaints
 from validator.lists.changes_file import Changed, have_room, read_changes, write_changes
 from validator.lists.changing import DENIALS, STATUSES, TICKETS, Changing
 from validator.lists.deny_change import DenyChange
@@ -69,6 +70,7 @@ class ChangeFollower(Generic[_Listed, _Change]):
         region: The network that the device belongs to.
         keys: Tells whose changes are believed, by the name they sign with.
         now_s: Tells the time, seconds since 1970 UTC.
+        complaints: Where what is refused is logged.
         refused: Why the last change was not taken; empty in good health.
     """
 
@@ -77,6 +79,7 @@ class ChangeFollower(Generic[_Listed, _Change]):
     region: str
     keys: Callable[[], Mapping[str, Ed25519PublicKey]]
     now_s: Callable[[], int]
+    complaints: Complaints = field(default_factory=lambda: Complaints(log))
     refused: str = ""
     _followed: _Followed[_Listed, _Change] | None = field(default=None)
 
@@ -174,7 +177,8 @@ class ChangeFollower(Generic[_Listed, _Change]):
 
     def _refuse(self, why: str) -> None:
         self.refused = why
-        log.error("change.refused", list=self.changing.kind.value, why=why)
+        # Whoever can send to the region's topics can send without end.
+        self.complaints.warn(self.changing.kind.value, "change.refused", list=self.changing.kind.value, why=why)
 
 
 AnyFollower = (

@@ -26,7 +26,7 @@ from backend_sync import wire
 from backend_sync.admission import Admission, admit
 from backend_sync.ledger import Ledger, LedgerUnavailable, Receipt
 from backend_sync.mqtt import Broker, Link, LinkLost, Message, connect, full_jitter
-from backend_sync.throttle import LogThrottle
+from backend_sync.throttle import Complaints
 from backend_sync.wire import Ack
 
 _LOG = structlog.get_logger("ingest")
@@ -129,7 +129,7 @@ class Ingest:
         self._options = options
         self._thread = thread
         self._ledger: Ledger | None = None
-        self._throttle = LogThrottle()
+        self._complain = Complaints(_LOG).warn
         self._committed = False
 
     async def run(self) -> None:
@@ -235,8 +235,3 @@ class Ingest:
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    def _complain(self, source: str, event: str, **facts: object) -> None:
-        held_back = self._throttle.allows(source, asyncio.get_running_loop().time())
-        if held_back is not None:
-            _LOG.warning(event, held_back=held_back, **facts)

@@ -1,4 +1,9 @@
-"""Says when a repeated complaint may be logged again: once per source and minute, however much one source sends."""
+"""Complaints in the log: once per source and minute, however much one source sends."""
+
+import time
+from collections.abc import Callable
+
+from structlog.typing import FilteringBoundLogger
 
 _MINUTE = 60.0
 _SOURCES = 1000
@@ -27,3 +32,30 @@ class LogThrottle:
                 return None
         self._last[source] = (now, 0)
         return 0 if last is None else last[1]
+
+
+class Complaints:
+    """Logs warnings, each with how many like it were held back since the last one.
+
+    Args:
+        log: Where to.
+        now_s: Seconds of a monotonic clock.
+    """
+
+    def __init__(self, log: FilteringBoundLogger, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._now_s = log, now_s
+        self._throttle = LogThrottle()
+
+    def warn(self, source: str, event: str, **facts: object) -> None:
+        """Log an event with its facts, unless this source complained less than a minute ago."""
+        held_back = self._throttle.allows(source, self._now_s())
+        if held_back is not None:
+            self._log.warning(event, held_back=held_back, **facts)
+
+
+def first_cause(group: BaseExceptionGroup[Exception]) -> str:
+    """Return what the first error says that a task group ended with."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)

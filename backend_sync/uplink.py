@@ -22,7 +22,7 @@ from backend_sync import wire
 from backend_sync.list_follower import ListFollower
 from backend_sync.mqtt import Broker, Link, LinkLost, Will, connect, full_jitter
 from backend_sync.outbox import AckEffect, Outbox, Pace
-from backend_sync.throttle import LogThrottle
+from backend_sync.throttle import Complaints, first_cause
 from backend_sync.wire import Presence, PresenceState, Reported, TapBatch
 from validator.cursor import CursorFile
 from validator.journal_file import JournalError
@@ -123,7 +123,7 @@ class _Uplink:
         self._stored = (0, 0)
         self._stored_at = 0.0
         self._kick = asyncio.Event()
-        self._throttle = LogThrottle()
+        self._complain = Complaints(_LOG).warn
         self._acknowledged = False
 
     async def run(self) -> None:
@@ -134,9 +134,9 @@ class _Uplink:
                 await self._until_readable()
                 await self._session()
             except* LinkLost as lost:
-                self._complain("link", "the broker is out of reach; taps wait in the journal", why=_first(lost))
+                self._complain("link", "the broker is out of reach; taps wait in the journal", why=first_cause(lost))
             except* JournalError as unreadable:
-                self._complain("journal", "the journal cannot be read", why=_first(unreadable))
+                self._complain("journal", "the journal cannot be read", why=first_cause(unreadable))
             self._outbox.link_lost()
             attempt = 0 if self._acknowledged else attempt + 1
             options = self._options
@@ -336,17 +336,5 @@ class _Uplink:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _complain(self, source: str, event: str, **facts: object) -> None:
-        held_back = self._throttle.allows(source, self._now())
-        if held_back is not None:
-            _LOG.warning(event, held_back=held_back, **facts)
-
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
