@@ -124,11 +124,13 @@ def pair(rulebook: Rulebook, taps: Iterable[JourneyTap], closes_s: int) -> list[
         for head in range(first, first + tap.riders):
             opened = opens.pop(head, None)
             if opened is not None:
-                rides.append(_alone(opened, head, State.INCOMPLETE, JourneyRule.PAIR_LEFT))
+                late = tap.at_s - opened.tap.at_s > opened.limits.journey_s
+                rule = JourneyRule.PAIR_LATE if late else JourneyRule.PAIR_LEFT
+                rides.append(_alone(opened, head, State.INCOMPLETE, rule))
             rides.append(_alone(seen, head, State.SINGLE, JourneyRule.RIDE_SINGLE, grouped=first > 0))
     for head, opened in opens.items():
         late = opened.tap.at_s + opened.limits.journey_s < closes_s
-        state, rule = (State.INCOMPLETE, JourneyRule.PAIR_LAST) if late else (State.OPEN, JourneyRule.PENDING_OPEN)
+        state, rule = (State.INCOMPLETE, JourneyRule.PAIR_LATE) if late else (State.OPEN, JourneyRule.PENDING_OPEN)
         rides.append(_alone(opened, head, state, rule))
     return rides
 
@@ -142,9 +144,8 @@ def _distinct(taps: Iterable[JourneyTap]) -> list[JourneyTap]:
 
 
 def _is_torn(tap: JourneyTap, other: JourneyTap) -> bool:
-    return (
-        (tap.device, tap.epoch, tap.recovers, tap.place) == (other.device, other.epoch, other.seq, other.place)
-    ) and other.granted
+    torn = tap.device, tap.epoch, tap.recovers, tap.place
+    return other.granted and other.seq < tap.seq and torn == (other.device, other.epoch, other.seq, other.place)
 
 
 def _first_head(groups: dict[str, tuple[int, int]], seen: _Seen) -> int:

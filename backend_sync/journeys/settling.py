@@ -136,7 +136,7 @@ def _best(settled: Settled, product: int, priced: Sequence[tuple[int, Ride, Leg]
         for currency, amount in totals.items():
             _add(settled, (card, product, last, currency), amount - before.get(currency, 0))
         if before:
-            settled.notes += ((JourneyRule.WEEK_BEST, ride) for day, ride, _ in priced if day == last)
+            settled.notes.extend((JourneyRule.WEEK_BEST, ride) for day, ride, _ in priced if day == last)
         before = dict(totals)
         if not known and last == days[-1]:
             _name_unknown(settled, edition, priced)

@@ -1,6 +1,7 @@
 """Prices without explanations are those with them, whatever is travelled, and whatever was asked before."""
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,13 +81,11 @@ def test_what_the_tariff_does_not_know_is_unknown_quickly_too(legs: list[Leg]) -
 @given(st.lists(journeys, max_size=4))
 @settings(deadline=None)
 def test_what_was_forgotten_is_found_again(days: list[list[Leg]]) -> None:
-    kept, quick.MAX_KEPT = quick.MAX_KEPT, 2
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quick, "MAX_KEPT", 2)
         prices = QuickPrices(TARIFFS)
         for legs in days:
             assert prices.totals(legs)[0] == price(TARIFFS, legs).totals
-    finally:
-        quick.MAX_KEPT = kept
 
 
 @given(city)
