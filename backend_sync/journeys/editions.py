@@ -98,10 +98,11 @@ class Rulebook:
 
     def __init__(self, editions: Iterable[Edition], terms: Mapping[int, Terms]) -> None:
         self.editions = sorted(editions, key=_FROM)
+        self._starts = [edition.from_s for edition in self.editions]
         self.versions = frozenset(edition.version for edition in self.editions)
         self.terms = terms
 
     def at(self, at_s: int) -> Edition | None:
         """Return the edition that holds at a time; None before the first."""
-        number = bisect_right(self.editions, at_s, key=_FROM)
+        number = bisect_right(self._starts, at_s)
         return self.editions[number - 1] if number else None

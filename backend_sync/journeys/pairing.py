@@ -6,18 +6,18 @@ both then waits.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum, unique
-from itertools import pairwise
 from operator import attrgetter
 from typing import Final
+
+import msgspec
 
 from backend_sync.journeys.editions import Edition, Limits, Place, Rulebook, Terms
 from backend_sync.journeys.rules import JourneyRule
 from backend_sync.journeys.taps import JourneyTap, Label
 from validator.fares.journey import Leg
 
-_ORDER: Final = attrgetter("at_s", "device", "epoch", "seq")
+_AT: Final = attrgetter("at_s")
 _LIMITS: Final = Limits()
 
 
@@ -35,8 +35,7 @@ class State(StrEnum):
     RECOVERED = "recovered"
 
 
-@dataclass(frozen=True, slots=True)
-class Ride:
+class Ride(msgspec.Struct, frozen=True):
     """What one rider did, as one tap or two tell it.
 
     Attributes:
@@ -137,9 +136,12 @@ def pair(rulebook: Rulebook, taps: Iterable[JourneyTap], closes_s: int) -> list[
 
 def _distinct(taps: Iterable[JourneyTap]) -> list[JourneyTap]:
     """Return taps in order, each once."""
-    ordered = sorted(taps, key=_ORDER)
-    if any(one.seq == other.seq and one.order == other.order for one, other in pairwise(ordered)):
-        return list({tap.order: tap for tap in ordered}.values())
+    ordered = sorted(taps, key=_AT)
+    before_s = -1
+    for tap in ordered:
+        if tap.at_s == before_s:
+            return [tap for _, tap in sorted({tap.order: tap for tap in ordered}.items())]
+        before_s = tap.at_s
     return ordered
 
 

@@ -1,16 +1,12 @@
 """A day of taps in shards: each has all taps of its cards, so that shards are priced apart, in any order."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import attrgetter
-from typing import Final
 from zlib import crc32
 
 from backend_sync.journeys.editions import Rulebook
 from backend_sync.journeys.settling import Settled, settle
 from backend_sync.journeys.taps import JourneyTap
-
-_CARD: Final = attrgetter("card")
 
 
 def shard_of(card: bytes, shards: int) -> int:
@@ -26,5 +22,8 @@ def settle_shard(rulebook: Rulebook, taps: Iterable[JourneyTap], closes_s: int) 
         taps: Every tap of each of its cards.
         closes_s: When the books close, seconds since 1970 UTC.
     """
-    for card, those in groupby(sorted(taps, key=_CARD), key=_CARD):
+    cards = defaultdict[bytes, list[JourneyTap]](list)
+    for tap in taps:
+        cards[tap.card].append(tap)
+    for card, those in sorted(cards.items()):
         yield card, settle(rulebook, those, closes_s)

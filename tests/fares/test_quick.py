@@ -27,13 +27,13 @@ QUICK = [
 ]
 
 broken = st.builds(
-    lambda leg, field, value: Leg(**{**{name: getattr(leg, name) for name in Leg.__slots__}, field: value}),
+    lambda leg, field, value: Leg(**{**{name: getattr(leg, name) for name in Leg.__struct_fields__}, field: value}),
     city,
     st.sampled_from(["feed", "from_stop", "to_stop", "route", "network", "rider", "medium"]),
     st.sampled_from(["", "nowhere", "city", "coast"]),
-)
+).filter(lambda leg: (leg.to_stop is None) == (leg.arrived_s is None))
 untimely = st.builds(
-    lambda leg, at_s: Leg(leg.departed_s, at_s, "city", leg.from_stop, leg.to_stop, leg.route),
+    lambda leg, at_s: Leg(leg.departed_s, at_s, "city", leg.from_stop, None if at_s is None else "A1", leg.route),
     city,
     st.none() | st.integers(MONDAY_S - 400 * DAY_S, MONDAY_S + 400 * DAY_S),
 )

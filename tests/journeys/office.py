@@ -1,11 +1,12 @@
 """A back office for the tests of journeys: the two feeds of the fares' tests, their places, and taps in short."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+import msgspec
 from hypothesis import strategies as st
 
-from backend_sync.journeys.editions import Edition, Limits, Place, Rulebook, Terms
+from backend_sync.journeys.editions import Edition, Place, Rulebook, Terms
 from backend_sync.journeys.taps import JourneyTap, Label
 from tests.fares.travel import FEEDS, MONDAY_S, TARIFFS, tariffs
 from validator.fares.tariff_rows import DAY_S
@@ -64,11 +65,7 @@ def taps(short: str, first: int = 1) -> list[JourneyTap]:
 
 def numbered(those: Iterable[JourneyTap]) -> list[JourneyTap]:
     """Give taps a number each."""
-    return [JourneyTap(*(*_fields(tap)[:4], seq, *_fields(tap)[5:])) for seq, tap in enumerate(those, 1)]
-
-
-def _fields(tap: JourneyTap) -> Sequence[object]:
-    return [getattr(tap, name) for name in JourneyTap.__struct_fields__]
+    return [msgspec.structs.replace(tap, seq=seq) for seq, tap in enumerate(those, 1)]
 
 
 some_taps = st.lists(
@@ -91,5 +88,3 @@ some_taps = st.lists(
     ),
     max_size=10,
 ).map(numbered)
-
-__all__ = ["AHEAD", "CARD", "CLOSES_S", "PLACES", "RULEBOOK", "TERMS", "Limits", "numbered", "some_taps", "taps"]

@@ -7,7 +7,6 @@ cannot say is priced anew each time.
 """
 
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import gcd
@@ -18,7 +17,7 @@ from validator.fares.capping import Item
 from validator.fares.joining import meets
 from validator.fares.journey import Leg
 from validator.fares.leg_pricing import Unknown, in_frames, locate, price_leg, zone_of
-from validator.fares.local_time import service_day, wall, week
+from validator.fares.local_time import service_day, wall
 from validator.fares.pricing import Account, best_total, effective_legs, items_of, price
 from validator.fares.tariff import FeedTables, Tariffs
 from validator.fares.tariff_rows import DAY_S, Clock
@@ -35,6 +34,8 @@ _ENDS: Final = {Clock.DEPARTURE_DEPARTURE, Clock.ARRIVAL_DEPARTURE}
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 _Key = tuple[object, ...]
+_Item = tuple[int, int, int | None, int]
+"""The fields of what caps count."""
 _Counted = tuple[int, Account, int, int | None, int]
 """Of a sub-journey: its first leg, whose it is, its product, its network, its amount."""
 
@@ -64,7 +65,7 @@ class QuickPrices:
         marks = [keys.mark(leg) if (keys := self._feeds.get(leg.feed)) else None for leg in ordered]
         if None in marks:
             return self._slow(legs)
-        counted: list[tuple[Account, Item]] = []
+        accounts: dict[Account, list[_Item]] = {}
         for first, last in self._stretches(ordered):
             some = ordered[first:last]
             key = self._key(some, marks[first:last])
@@ -75,8 +76,9 @@ class QuickPrices:
                 found = _kept(self._folds, key, self._fold(some))
             for number, account, product, network, amount in found:
                 leg = some[number]
-                counted.append((account, Item(self._feeds[leg.feed].day(leg.departed_s), product, network, amount)))
-        return self._capped(counted), True
+                item = self._feeds[leg.feed].day(leg.departed_s), product, network, amount
+                accounts.setdefault(account, []).append(item)
+        return self._capped(accounts), True
 
     def day(self, leg: Leg) -> int | None:
         """Return the service day that a leg begins on by its feed's agency; None where its feed is not known."""
@@ -136,17 +138,13 @@ class QuickPrices:
             number += len(part.legs)
         return tuple(counted)
 
-    def _capped(self, counted: Sequence[tuple[Account, Item]]) -> Mapping[str, int]:
-        accounts = defaultdict[Account, list[Item]](list)
-        for account, item in counted:
-            accounts[account].append(item)
+    def _capped(self, accounts: Mapping[Account, Sequence[_Item]]) -> Mapping[str, int]:
         totals: dict[str, int] = {}
         for account, items in accounts.items():
-            monday = week(items[0].day)
-            key = account, *((each.day - monday, each.product, each.network, each.amount) for each in items)
+            key = account, *items
             total = self._totals.get(key)
             if total is None:
-                total = _kept(self._totals, key, best_total(self._tariffs, account, items)[0])
+                total = _kept(self._totals, key, best_total(self._tariffs, account, (Item(*each) for each in items))[0])
             totals[account[1]] = totals.get(account[1], 0) + total
         return totals
 
@@ -188,16 +186,14 @@ class _FeedKeys:
         if departs is None:
             departs = self._slot(leg.from_stop, zone, block)
         arrives = None
-        if leg.to_stop is not None:
+        if leg.to_stop is not None and leg.arrived_s is not None:
             end = self._kinds.get(leg.to_stop)
-            if end is None or leg.arrived_s is None or leg.arrived_s < leg.departed_s:
+            if end is None or leg.arrived_s < leg.departed_s:
                 return None
             block, zone = leg.arrived_s // self._block_s, end[1]
             arrives = self._slots.get((zone, block))
             if arrives is None:
                 arrives = self._slot(leg.to_stop, zone, block)
-        elif leg.arrived_s is not None:
-            return None
         key = start[0], end, departs, arrives, leg.route, leg.network, leg.rider, leg.medium
         mark = self._marks.get(key)
         return self._mark(key, leg) if mark is None else mark
