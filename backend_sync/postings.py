@@ -83,5 +83,18 @@ def of_sale(product_id: int, *, rides: int, balance: int, price: int) -> tuple[P
     )
 
 
+def of_fare(product_id: int, amount: int) -> tuple[Posting, ...]:
+    """Return what a day's best price posts beyond what its taps took; a refund is the same with a negative amount.
+
+    Args:
+        product_id: The product that pays.
+        amount: Minor units.
+    """
+    return _nonzero(
+        Posting(Account.STORED_VALUE, product_id, Unit.MINOR, -amount),
+        Posting(Account.FARE_REVENUE, None, Unit.MINOR, amount),
+    )
+
+
 def _nonzero(*postings: Posting) -> tuple[Posting, ...]:
     return tuple(posting for posting in postings if posting.amount)

@@ -1,4 +1,4 @@
-"""``python -m bench [NAME ...]``: runs the benchmarks named, or all but those of a whole nation's lists."""
+"""``python -m bench [NAME ...]``: runs the benchmarks named, or all but the long ones."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import families, fleet, issuing, lists, national, start, tap, tickets
+from bench import families, fleet, issuing, journeys, lists, national, start, tap, tickets
 from bench.figures import Report
 
 BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
@@ -28,19 +28,25 @@ NATIONAL_LISTS: dict[str, Callable[[int], Coroutine[Any, Any, Report]]] = {
     "lists-tickets": lambda cards: tickets.run(cards // tickets.CARDS_PER_RECORD),
 }
 """Take a quarter of an hour, and tell nothing about a tap: `make bench-lists`."""
+JOURNEYS = "journeys"
+"""Takes minutes: only by its name."""
 
 
 def main() -> None:
     """Run what was asked for, print tables, and write ``bench/out``."""
     parser = argparse.ArgumentParser(prog="python -m bench")
-    every = [*BENCHES, *NATIONAL_LISTS]
+    every = [*BENCHES, JOURNEYS, *NATIONAL_LISTS]
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; by default all but the lists-"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}; by default all but {JOURNEYS} and the lists-"
     )
     parser.add_argument("--records", type=int, default=issuing.RECORDS, help="how many cards `issuing` issues")
     parser.add_argument("--cards", type=int, default=CARDS, help="how many cards the lists- are about, at most")
+    parser.add_argument(
+        "--taps", type=int, nargs="+", default=journeys.TAPS, help="days that `journeys` prices, in taps"
+    )
     told = parser.parse_args()
     benches = BENCHES | {"issuing": functools.partial(issuing.run, told.records)}
+    benches[JOURNEYS] = functools.partial(journeys.run, told.taps)
     benches |= {name: functools.partial(run, told.cards) for name, run in NATIONAL_LISTS.items()}
     names = told.names or list(BENCHES)
     unknown = [name for name in names if name not in benches]

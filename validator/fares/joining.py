@@ -24,7 +24,7 @@ def join(tables: FeedTables, before: tuple[Leg, Place], after: tuple[Leg, Place]
     if place.network is None or place.network != next_place.network or place.end is None:
         return False, ()
     rule = next(
-        (each for each in tables.joins.get(place.network, ()) if _meets(tables, each, place.end, next_place.start)),
+        (each for each in tables.joins.get(place.network, ()) if meets(tables, each, place.end, next_place.start)),
         None,
     )
     if rule is None:
@@ -41,7 +41,8 @@ def join(tables: FeedTables, before: tuple[Leg, Place], after: tuple[Leg, Place]
     return True, (Step(Rule.JOIN_STOPS, "the legs meet at the stops of the rule, and are one for their fare", source),)
 
 
-def _meets(tables: FeedTables, rule: JoinRule, end: int, start: int) -> bool:
+def meets(tables: FeedTables, rule: JoinRule, end: int, start: int) -> bool:
+    """Say whether a leg that ends at one stop and one that begins at another meet by a rule."""
     if rule.from_stop is None:
         return tables.station(end) == tables.station(start)
     return rule.from_stop in {end, tables.station(end)} and rule.to_stop in {start, tables.station(start)}

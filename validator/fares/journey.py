@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from validator.fares.rules import Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(msgspec.Struct, frozen=True):
     """One ride on one vehicle, or through one pair of gates. Times are seconds since 1970 UTC.
 
     Attributes:

@@ -77,7 +77,7 @@ def locate(tables: FeedTables, leg: Leg) -> Place:
         medium = _known(tables.media, leg.medium, Rule.MEDIUM_UNKNOWN, f"feed {feed.name} has no fare medium")
     if leg.arrived_s is not None and leg.arrived_s < leg.departed_s:
         raise Unknown(Step(Rule.TIME_BACKWARDS, f"it ended {leg.departed_s - leg.arrived_s} s before it began"))
-    day, _ = wall(_zone(tables, feed.stops[start]), leg.departed_s)
+    day, _ = wall(zone_of(tables, feed.stops[start]), leg.departed_s)
     if not feed.first_day <= day <= feed.last_day:
         raise Unknown(Step(Rule.DAYS, f"the tariff of feed {feed.name} is not for that day"))
     return Place(start, end, network, rider, medium, steps)
@@ -154,23 +154,23 @@ def _known(ids: Mapping[str, _Found], name: str, rule: Rule, what: str) -> _Foun
 
 def _matching(tables: FeedTables, legs: tuple[Leg, ...], first: Place, last: Place, steps: list[Step]) -> list[LegRule]:
     feed = tables.feed
-    networks = list(_fields(tables, (first.network,), tables.listed_networks))
-    starts = list(_fields(tables, feed.stops[first.start].areas, tables.listed_from))
+    networks = list(fields_of(tables, (first.network,), tables.listed_networks))
+    starts = list(fields_of(tables, feed.stops[first.start].areas, tables.listed_from))
     if last.end is None:
         if any((network, start) in tables.asks_end for network in networks for start in starts):
             raise Unknown(Step(Rule.LEG_OPEN, "what it costs depends on where or when it ends", LEG_RULES))
         steps.append(Step(Rule.LEG_OPEN, "it has no end yet, and no rule for its start asks for one", LEG_RULES))
         ends: list[int | None] = [None]
     else:
-        ends = list(_fields(tables, feed.stops[last.end].areas, tables.listed_to))
+        ends = list(fields_of(tables, feed.stops[last.end].areas, tables.listed_to))
     found = [
         rule
         for network in networks
         for start in starts
         for end in ends
         for rule in tables.legs.get((network, start, end), ())
-        if _in_frames(tables, rule.from_frames, first.start, legs[0].departed_s)
-        and _in_frames(tables, rule.to_frames, last.end, legs[-1].arrived_s)
+        if in_frames(tables, rule.from_frames, first.start, legs[0].departed_s)
+        and in_frames(tables, rule.to_frames, last.end, legs[-1].arrived_s)
     ]
     if not found:
         raise Unknown(Step(Rule.LEG_NONE, "no rule is for this leg: its fare is unknown", LEG_RULES))
@@ -178,21 +178,28 @@ def _matching(tables: FeedTables, legs: tuple[Leg, ...], first: Place, last: Pla
     return [rule for rule in found if rule.priority == highest]
 
 
-def _fields(tables: FeedTables, values: Iterable[int | None], listed: frozenset[int | None]) -> Iterator[int | None]:
-    """Yield what a rule's field may say to match; None is an empty field."""
+def fields_of(tables: FeedTables, values: Iterable[int | None], listed: frozenset[int | None]) -> Iterator[int | None]:
+    """Yield what a rule's field may say to match a leg's values.
+
+    Args:
+        tables: The feed.
+        values: A network, or the areas of a stop.
+        listed: What rules name in that field.
+    """
     named = [value for value in values if value is not None and value in listed]
     yield from named
     if tables.feed.prioritised or not named:
         yield None
 
 
-def _in_frames(tables: FeedTables, frames: int | None, stop: int | None, at_s: int | None) -> bool:
+def in_frames(tables: FeedTables, frames: int | None, stop: int | None, at_s: int | None) -> bool:
+    """Say whether a group of timeframes holds at a time, by the clock of a stop; no group always does."""
     if frames is None:
         return True
     assert stop is not None
     assert at_s is not None
     feed = tables.feed
-    day, second = wall(_zone(tables, feed.stops[stop]), at_s)
+    day, second = wall(zone_of(tables, feed.stops[stop]), at_s)
     number, bit = divmod(day - feed.first_day, 8)
     return feed.first_day <= day <= feed.last_day and any(
         frame.start <= second < frame.end and feed.services[frame.service][number] >> bit & 1
@@ -200,7 +207,8 @@ def _in_frames(tables: FeedTables, frames: int | None, stop: int | None, at_s: i
     )
 
 
-def _zone(tables: FeedTables, stop: Stop) -> Zone:
+def zone_of(tables: FeedTables, stop: Stop) -> Zone:
+    """Return the time zone of a stop."""
     return tables.feed.zones[stop.zone or 0]
 
 

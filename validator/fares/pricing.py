@@ -15,7 +15,7 @@ from validator.fares.rules import Rule
 from validator.fares.tariff import FeedTables, Tariffs
 from validator.fares.transferring import fold
 
-_Account = tuple[str, str, int | None, int | None]
+Account = tuple[str, str, int | None, int | None]
 """Whose single fares caps count together: feed, currency, rider, medium."""
 
 _AGENCY: Final = 0
@@ -77,30 +77,48 @@ def _single(tariffs: Tariffs, joined: list[tuple[Leg, Place]], notes: tuple[Step
     return replace(priced, steps=(*notes, *priced.steps))
 
 
-def _capped(tariffs: Tariffs, parts: Iterable[SubJourney]) -> tuple[dict[str, int], tuple[Step, ...]]:
-    accounts = defaultdict[_Account, list[Item]](list)
-    steps: list[Step] = []
+def items_of(
+    tariffs: Tariffs, parts: Iterable[SubJourney], steps: list[Step] | None = None
+) -> Iterator[tuple[Account, Item]]:
+    """Yield what caps count: each sub-journey whose fare is known, and with whose others it is counted.
+
+    Args:
+        tariffs: By which they were priced.
+        parts: Sub-journeys.
+        steps: Where to say which of them count for the day before; None where nobody asks.
+    """
     for part in parts:
         if part.amount is not None:
             leg = part.legs[0]
-            tables = tariffs.feeds[leg.feed]
-            day = _day(tables, leg, steps)
-            accounts[leg.feed, part.currency, leg.rider, leg.medium].append(
-                Item(day, leg.product, leg.network, part.amount)
-            )
+            day = _day(tariffs.feeds[leg.feed], leg, steps)
+            item = Item(day, leg.product, leg.network, part.amount)
+            yield (leg.feed, part.currency, leg.rider, leg.medium), item
+
+
+def best_total(tariffs: Tariffs, account: Account, items: Iterable[Item]) -> tuple[int, tuple[Step, ...]]:
+    """Return the least that an account's items cost under its caps, and the caps that were reached."""
+    name, currency, rider, _ = account
+    caps = [cap for cap in tariffs.feeds[name].feed.caps if cap.currency == currency and cap.rider in {None, rider}]
+    return best_price(items, caps)
+
+
+def _capped(tariffs: Tariffs, parts: Iterable[SubJourney]) -> tuple[dict[str, int], tuple[Step, ...]]:
+    accounts = defaultdict[Account, list[Item]](list)
+    steps: list[Step] = []
+    for account, item in items_of(tariffs, parts, steps):
+        accounts[account].append(item)
     totals = defaultdict[str, int](int)
-    for (name, currency, rider, _), items in accounts.items():
-        caps = [cap for cap in tariffs.feeds[name].feed.caps if cap.currency == currency and cap.rider in {None, rider}]
-        total, reached = best_price(items, caps)
-        totals[currency] += total
+    for account, items in accounts.items():
+        total, reached = best_total(tariffs, account, items)
+        totals[account[1]] += total
         steps += reached
     return dict(sorted(totals.items())), tuple(steps)
 
 
-def _day(tables: FeedTables, leg: PricedLeg, steps: list[Step]) -> int:
+def _day(tables: FeedTables, leg: PricedLeg, steps: list[Step] | None) -> int:
     """Return the service day that a sub-journey counts for, by the agency's clock."""
     feed, zone = tables.feed, tables.feed.zones[_AGENCY]
     day = service_day(zone, leg.departed_s, feed.day_starts_s)
-    if feed.caps and day != wall(zone, leg.departed_s)[0]:
+    if steps is not None and feed.caps and day != wall(zone, leg.departed_s)[0]:
         steps.append(Step(Rule.DAY_START, "before the service day begins: caps count it for the day before", CAPS))
     return day

@@ -1,0 +1,42 @@
+"""The rules by which taps become rides and rides become entries; docs/fares.md says each in full."""
+
+from enum import StrEnum, unique
+
+
+@unique
+class JourneyRule(StrEnum):
+    """Why a ride is what it is, why it costs what it does, or why it waits for somebody."""
+
+    TAP_REFUSED = "TAP-REFUSED-1"
+    TAP_RECOVERED = "TAP-RECOVERED-1"
+
+    RIDE_SINGLE = "RIDE-SINGLE-1"
+    RIDE_GROUP = "RIDE-GROUP-1"
+    RIDE_RIDERS = "RIDE-RIDERS-1"
+
+    PAIR_TIME = "PAIR-TIME-1"
+    PAIR_LABEL = "PAIR-LABEL-1"
+    PAIR_CORRECTION = "PAIR-CORRECTION-1"
+    PAIR_LATE = "PAIR-LATE-1"
+    PAIR_NETWORK = "PAIR-NETWORK-1"
+    PAIR_LEFT = "PAIR-LEFT-1"
+
+    PENDING_OPEN = "PENDING-OPEN-1"
+    PENDING_PLACE = "PENDING-PLACE-1"
+    PENDING_GUEST = "PENDING-GUEST-1"
+    PENDING_PRODUCT = "PENDING-PRODUCT-1"
+    PENDING_EDITION = "PENDING-EDITION-1"
+    PENDING_VERSION = "PENDING-VERSION-1"
+    PENDING_FARE = "PENDING-FARE-1"
+    PENDING_MAXIMUM = "PENDING-MAXIMUM-1"
+
+    COVERED = "COVERED-1"
+    MAXIMUM_FARE = "MAXIMUM-FARE-1"
+    MAXIMUM_FLAT = "MAXIMUM-FLAT-1"
+    WEEK_BEST = "WEEK-BEST-1"
+
+    COMPLETE_RETURN = "COMPLETE-RETURN-1"
+    COMPLETE_HABIT = "COMPLETE-HABIT-1"
+
+    ENTRY_CHARGE = "ENTRY-CHARGE-1"
+    ENTRY_REFUND = "ENTRY-REFUND-1"
