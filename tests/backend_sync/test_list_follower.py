@@ -30,16 +30,8 @@ LISTED, STOLEN = card(1), card(2)
 
 
 @pytest.fixture
-async def carrier(tmp_path: Path) -> AsyncIterator[MosquittoCarrier]:
-    carrier = MosquittoCarrier(tmp_path)
-    await carrier.start()
-    yield carrier
-    await carrier.kill()
-
-
-@pytest.fixture
-def office(tmp_path: Path, carrier: MosquittoCarrier) -> ListOffice:
-    return ListOffice(tmp_path / "office", carrier.address).adopt()
+def office(announced: ListOffice) -> ListOffice:
+    return announced
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -143,7 +144,10 @@ async def test_a_stolen_card_is_refused_at_a_gate_that_knows_nothing_but_a_root(
             await asyncio.to_thread(office.type, "enrol", "restore", *found)
             assert set(await until_tapped("VALID", card, air, events)) <= {"REVOKED"}
             status = await asyncio.to_thread(office.publish, "status", "--json")
-            assert DEVICE in status or '"on": 1' in status
+            told = {each["kind"]: each for each in map(json.loads, status.splitlines())}
+            assert told.keys() == {"trust", "deny", "tickets"}
+            for each in told.values():
+                assert (each["version"], each["on"], each["refused"], each["stopped"]) == (1, [DEVICE], {}, False)
     finally:
         await carrier.kill()
         await air.close()
