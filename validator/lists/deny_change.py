@@ -16,12 +16,12 @@ import msgpack
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
+from validator.envelope import Purpose, seal
 from validator.lists import dense_delta
 from validator.lists.dense_delta import DenseDelta, WrongBaseError, decode_dense_delta, encode_dense_delta
 from validator.lists.deny_list import STATE_HASH_BYTES, DenyList
 from validator.lists.errors import ListError
-from validator.lists.manifest import ListKind, refuse_other_kind
+from validator.lists.manifest import ListKind, opened, refuse_other_kind
 from validator.lists.sparse_delta import SparseDelta
 
 FORMAT: Final = 1
@@ -116,10 +116,7 @@ def open_change(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: object
     """
     if len(data) > MAX_CHANGE_BYTES:
         raise ListError(where, f"{len(data)} bytes, at most {MAX_CHANGE_BYTES} are read")
-    try:
-        envelope = open_envelope(data, Purpose.CHANGE, keys)
-    except EnvelopeError as error:
-        raise ListError(where, str(error)) from error
+    envelope = opened(data, Purpose.CHANGE, keys, where)
     refuse_other_kind(envelope.signer, ListKind.DENY, where)
     return _decode(envelope.payload, where)
 

@@ -17,10 +17,10 @@ import msgpack
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
+from validator.envelope import Purpose, seal
 from validator.lists.dense_delta import WrongBaseError
 from validator.lists.errors import ListError
-from validator.lists.manifest import ListKind, refuse_other_kind
+from validator.lists.manifest import ListKind, opened, refuse_other_kind
 
 FORMAT: Final = 1
 STATE_HASH_BYTES: Final = 32
@@ -130,10 +130,7 @@ def open_list_change(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: o
     """
     if len(data) > MAX_CHANGE_BYTES:
         raise ListError(where, f"{len(data)} bytes, at most {MAX_CHANGE_BYTES} are read")
-    try:
-        envelope = open_envelope(data, Purpose.CHANGE, keys)
-    except EnvelopeError as error:
-        raise ListError(where, str(error)) from error
+    envelope = opened(data, Purpose.CHANGE, keys, where)
     change = _decode(envelope.payload, where)
     refuse_other_kind(envelope.signer, change.kind, where)
     return change

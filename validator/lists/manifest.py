@@ -13,7 +13,7 @@ import msgpack
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
+from validator.envelope import Envelope, EnvelopeError, Purpose, open_envelope, seal
 from validator.lists.errors import ListError
 
 FORMAT = 1
@@ -147,6 +147,24 @@ def seal_manifest(manifest: Manifest, key: Ed25519PrivateKey, signer: str) -> by
     return seal(key, signer, Purpose.LIST, payload)
 
 
+def opened(data: bytes, purpose: Purpose, keys: Mapping[str, Ed25519PublicKey], where: object) -> Envelope:
+    """Verify what a publisher signed.
+
+    Args:
+        data: The envelope.
+        purpose: What it must have been signed as.
+        keys: Publishers that are believed, by the name they sign with.
+        where: What to call it in an error.
+
+    Raises:
+        ListError: It is no envelope, or none of them signed it as that.
+    """
+    try:
+        return open_envelope(data, purpose, keys)
+    except EnvelopeError as error:
+        raise ListError(where, str(error)) from error
+
+
 def open_manifest(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: object = "manifest") -> Manifest:
     """Verify and parse a manifest.
 
@@ -158,10 +176,7 @@ def open_manifest(data: bytes, keys: Mapping[str, Ed25519PublicKey], where: obje
     Raises:
         ListError: It is not signed by one of them, or not a manifest that this version understands.
     """
-    try:
-        envelope = open_envelope(data, Purpose.LIST, keys)
-    except EnvelopeError as error:
-        raise ListError(where, str(error)) from error
+    envelope = opened(data, Purpose.LIST, keys, where)
     manifest = _decode(envelope.payload, where)
     refuse_other_kind(envelope.signer, manifest.kind, where)
     return manifest
