@@ -1,6 +1,7 @@
 """Tickets and statuses on a gate: what they cost to build, to keep, to ask and to change.
 
 Each step runs in a process of its own (``python -m bench.tickets STEP FOLDER RECORDS``), so that its memory is its own.
+Warm look-ups are timed one by one, in rounds of which the quietest counts.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ CARDS_PER_RECORD: Final = 10
 """A nation has ten regions of this size."""
 ASKED: Final = 100_000
 ASKED_COLD: Final = 500
+ROUNDS: Final = 3
 RESIDENT_AFTER: Final = 10_000
 CHANGED: Final = 20_000
 INCREMENT: Final = 70
@@ -165,7 +167,7 @@ def _asked(path: Path, products: Callable[[bytes], list[Product]], check: Callab
     started = time.perf_counter()
     check()
     checked = time.perf_counter() - started
-    warm = _timed_us(products, ids)
+    warm = _quietest_us(products, ids)
     figures = {"cold_us": p50(cold), "p50_us": p50(warm), "p99_us": p99(warm)}
     return figures | {"resident_mb": resident, "check_s": checked}
 
@@ -179,7 +181,7 @@ def _overlaid(records: int, base: Snapshot) -> Measured:
     overlay = overlay.with_delta(parse_ticket_delta(payload, base))
     seconds = time.perf_counter() - started
     changed = [credential_id for credential_id, _ in sales(0, CHANGED)]
-    asked = _timed_us(overlay.products, [*changed, *_credentials(records, ASKED - CHANGED)])
+    asked = _quietest_us(overlay.products, [*changed, *_credentials(records, ASKED - CHANGED)])
     return {"delta_bytes": len(payload), "delta_ms": seconds * 1e3, "overlay_us": p99(asked)}
 
 
@@ -236,7 +238,7 @@ def _status(folder: Path, records: int) -> Measured:
     started = time.perf_counter()
     overlay.with_delta(parse_status_delta(increment))
     delta_ms = (time.perf_counter() - started) * 1e3
-    asked = _timed_us(overlay.status, [chosen.randrange(cards) for _ in range(ASKED)])
+    asked = _quietest_us(overlay.status, [chosen.randrange(cards) for _ in range(ASKED)])
     return {
         "seconds": seconds,
         "mb": path.stat().st_size / 1e6,
@@ -271,6 +273,11 @@ def _timed_us(ask: Callable[[Any], object], keys: Sequence[Any]) -> list[float]:
         ask(key)
         times.append((clock() - started) / 1e3)
     return times
+
+
+def _quietest_us(ask: Callable[[Any], object], keys: Sequence[Any]) -> list[float]:
+    """Ask in rounds; the quietest counts, since neighbours are not the list's."""
+    return min((_timed_us(ask, keys) for _ in range(ROUNDS)), key=p99)
 
 
 def _memory_mb(field: str) -> float:

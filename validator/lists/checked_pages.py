@@ -50,7 +50,6 @@ class CheckedFile:
         pages: How many pages it has beside the header.
         digests: The digests of all of them, 16 bytes each.
         page_bytes: Length of a page.
-        rest: What follows the digests.
         root: 32 bytes that stand for every byte of the file.
     """
 
@@ -91,10 +90,15 @@ class CheckedFile:
         if length != outline_at + digests_bytes + rest_bytes:
             raise ListError(self.path, f"has {length} bytes, {outline_at + digests_bytes + rest_bytes} are wanted")
         self.digests = os.pread(self._descriptor, digests_bytes, outline_at)
-        self.rest = os.pread(self._descriptor, rest_bytes, outline_at + digests_bytes)
-        self.root = _root(header[: _HEADER.size], self.digests, self.rest)
+        self._rest = os.pread(self._descriptor, rest_bytes, outline_at + digests_bytes)
+        self.root = _root(header[: _HEADER.size], self.digests, self._rest)
         if header[_HEADER.size :] != self.root.ljust(PAGE_BYTES - _HEADER.size, b"\0"):
             raise ListError(self.path, "damaged: its header and digests have not the hash that it says")
+
+    def take_rest(self) -> bytes:
+        """Return what follows the digests, once: it is megabytes, and whoever asks keeps it in another form."""
+        rest, self._rest = self._rest, b""
+        return rest
 
     def page(self, number: int) -> bytes:
         """Read a page and verify it.

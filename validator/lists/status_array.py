@@ -126,9 +126,10 @@ class StatusFile:
         file, count = self._file, _HEAD.unpack_from(self._file.head)[0]
         if file.head != _HEAD.pack(count).ljust(HEAD_BYTES, b"\0") or count > MAX_ISSUERS:
             raise ListError(file.path, "its head is not that of a status list")
-        if len(file.rest) != _ROW.size * count:
+        table = file.take_rest()
+        if len(table) != _ROW.size * count:
             raise ListError(file.path, f"has no table of its {count} issuers")
-        rows: list[tuple[bytes, int]] = list(_ROW.iter_unpack(file.rest))
+        rows: list[tuple[bytes, int]] = list(_ROW.iter_unpack(table))
         if any(one[0] >= other[0] for one, other in pairwise(rows)):
             raise ListError(file.path, "its issuers are not in order, or one is there twice")
         first = 0

@@ -76,23 +76,25 @@ class TicketStore:
         """
         self._file = CheckedFile(path, _MAGIC, PAGE_BYTES)
         try:
-            self.count, firsts, self._shapes = self._outline()
+            self.count, halves, self._shapes = self._outline()
         except ListError:
             self.close()
             raise
-        halves = array("Q", firsts)
-        if sys.byteorder == "little":
-            halves.byteswap()
         self._uppers, self._lowers = halves[0::2], halves[1::2]
 
-    def _outline(self) -> tuple[int, bytes, list[Shape]]:
+    def _outline(self) -> "tuple[int, array[int], list[Shape]]":
+        """Return the number of products, the halves of each page's first credential id, and the table of shapes."""
         count, table_bytes = _HEAD.unpack_from(self._file.head)
-        firsts_bytes = CREDENTIAL_ID_BYTES * self._file.pages
+        firsts_bytes, rest = CREDENTIAL_ID_BYTES * self._file.pages, self._file.take_rest()
         if self._file.head != _HEAD.pack(count, table_bytes).ljust(HEAD_BYTES, b"\0"):
             raise ListError(self._file.path, "its head is not that of a ticket file")
-        if table_bytes > MAX_TABLE_BYTES or len(self._file.rest) != firsts_bytes + table_bytes:
+        if table_bytes > MAX_TABLE_BYTES or len(rest) != firsts_bytes + table_bytes:
             raise ListError(self._file.path, f"has no index of its {self._file.pages} pages")
-        return count, self._file.rest[:firsts_bytes], parse_shapes(self._file.rest[firsts_bytes:], self._file.path)
+        halves = array("Q")
+        halves.frombytes(memoryview(rest)[:firsts_bytes])
+        if sys.byteorder == "little":
+            halves.byteswap()
+        return count, halves, parse_shapes(rest[firsts_bytes:], self._file.path)
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -150,8 +152,8 @@ class TicketStore:
             end = _COUNT.size + (CREDENTIAL_ID_BYTES + ROW_BYTES) * here
             if not 0 < here <= PER_PAGE or page.count(0, end) != PAGE_BYTES - end:
                 raise ListError(self._file.path, f"page {number} is not filled as it should be")
-            first, at = _id_at(page, 0), CREDENTIAL_ID_BYTES * number
-            if first != self._file.rest[at : at + CREDENTIAL_ID_BYTES]:
+            first = _id_at(page, 0)
+            if first != _ID.pack(self._uppers[number], self._lowers[number]):
                 raise ListError(self._file.path, f"page {number} begins with another credential than the index says")
             if first == before[0] != began:
                 raise ListError(self._file.path, f"page {number} goes on with a credential that began inside another")
