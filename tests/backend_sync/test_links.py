@@ -707,7 +707,8 @@ def test_a_ledger_from_before_had_no_concessions(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.execute("ALTER TABLE sale DROP COLUMN residents_only")
         old.execute("ALTER TABLE sale DROP COLUMN least_assurance")
-        old.execute("DROP TABLE revocation")
+        for later in ("revocation", "sale_recorded"):
+            old.execute(f"DROP TABLE {later}")
         old.execute("PRAGMA user_version=3")
     with Ledger.open(f"sqlite:///{path}") as new:
         assert not new.record_sale(sold)
