@@ -22,6 +22,7 @@ from hardware.virtual.chip import Answer
 from hardware.virtual.piv import PivChip
 from tests.conversing import MeetsByWaiting
 from tests.flow.lane import LIMIT_S, open_lane
+from validator import station
 from validator.card_index import card_name
 from validator.certificates import credential_id, spki_of
 from validator.journal import Journal, Recorded
@@ -80,7 +81,8 @@ async def test_the_gate_opens_only_when_the_tap_is_in_the_journal(tmp_path: Path
     assert lane.gate.closed
 
 
-async def test_a_signal_stays_until_it_was_seen(tmp_path: Path) -> None:
+async def test_a_signal_stays_until_it_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(station, "SHOW_S", 3.0)  # so long that a slow machine is sure to look before it ends
     async with open_lane(tmp_path) as lane:
         card = lane.card()
         await lane.present(card)
