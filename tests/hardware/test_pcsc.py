@@ -207,13 +207,15 @@ async def test_a_driver_that_hangs_is_left_behind(
     world.connections = [Card(), Card()]
     world.answers = [b"\x90\x00", b"\x90\x00"]
     medium = await reader.wait()
-    monkeypatch.setattr(pcsc, "_HUNG_S", 0.05)
+    for limit in ("_HUNG_S", "_DIALOGUE_S"):
+        monkeypatch.setattr(pcsc, limit, 0.05)
     stall = world.stall = threading.Event()
     with pytest.raises(ReaderGone, match="did not answer"):
         await transceive(medium, b"\x00\xa4")
     with pytest.raises(ReaderGone, match="is closed"):
         await reader.wait()
-    monkeypatch.setattr(pcsc, "_HUNG_S", 10)
+    for limit in ("_HUNG_S", "_DIALOGUE_S"):
+        monkeypatch.setattr(pcsc, limit, 10)
     world.stall = None
     await reader.open()
     assert await transceive(await reader.wait(), b"\x00\xa4") == b"\x90\x00"
