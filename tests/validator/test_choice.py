@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hardware.apdu import SW, CommandApdu, ResponseApdu
 from hardware.medium import Target, Technology
 from hardware.type2 import TagAnswer, TagCommand
+from tests.hostile import hostile
 from tests.validator.attempting import attempt
 from validator.choice import Family, TagFamily, authenticate
 from validator.config import FamilyName
@@ -124,6 +125,7 @@ def test_the_names_in_a_gates_file_are_those_of_the_families() -> None:
     assert set(get_args(FamilyName)) == set(FAMILIES)
 
 
+@hostile
 @given(st.lists(st.binary(min_size=2, max_size=40), min_size=1, max_size=120))
 def test_any_answers_end_in_a_proof_or_a_refusal(answers: list[bytes]) -> None:
     families = [family("first", b"A", WrongFamily("no")), family("second", b"B")]

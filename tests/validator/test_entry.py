@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from validator.entry import GENESIS, MAX_INTEGER, Entry, EntryError, decode, digest, encode
 from validator.list_facts import ListVersions
 from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
@@ -75,6 +76,7 @@ def test_an_entry_from_before_there_were_enrolled_keys_or_statuses() -> None:
     assert decode(msgpack.packb(FIELDS[:-2])).tap.versions == ListVersions(1, 2, 3)
 
 
+@hostile
 @given(st.binary(max_size=100))
 def test_any_bytes_are_refused_by_our_own_error(data: bytes) -> None:
     with pytest.raises(EntryError):

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from validator.envelope import (
     Envelope,
     EnvelopeError,
@@ -42,12 +43,14 @@ def test_no_bit_can_be_changed(bit: int) -> None:
         open_envelope(bytes(changed), Purpose.TAP, KEYS)
 
 
+@hostile
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_by_our_own_error(data: bytes) -> None:
     with pytest.raises(EnvelopeError):
         open_envelope(data, Purpose.TAP, KEYS)
 
 
+@hostile
 @given(st.recursive(st.none() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary(), st.lists, max_leaves=10))
 def test_any_message_is_refused_by_our_own_error(message: object) -> None:
     with pytest.raises(EnvelopeMalformed):

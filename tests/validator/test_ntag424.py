@@ -18,6 +18,7 @@ from hardware.ev2 import SessionKeys
 from hardware.medium import MediumLost, Target, Technology
 from hardware.virtual import ntag424_files
 from hardware.virtual.ntag424 import APPLICATION, Ntag424Chip
+from tests.hostile import hostile
 from tests.validator.attempting import GATE, REGION, WALL_MS, NoKeys, stranger
 from tests.validator.authority import Authority
 from tests.validator.judging import instant, nobody, nobody_enrolled
@@ -540,6 +541,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=12), last=ANSWER, selected=st.booleans())
     def test_any_answers_end_in_a_refusal_within_bounds(
         self, store: TrustStore, answers: list[bytes], last: bytes, *, selected: bool

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from tests.validator.attempting import GATE, WALL_MS, counting, stranger
 from tests.validator.authority import Authority, card_key
 from tests.validator.scripted_card import (
@@ -277,6 +278,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=8), last=ANSWER)
     def test_any_answers_end_in_a_profile_error_within_bounds(self, answers: list[bytes], last: bytes) -> None:
         script = iter(answers)

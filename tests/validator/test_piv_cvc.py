@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hardware import opacity
 from hardware.opacity import CS2, CS7, SUITES, Suite
 from tests import opacity_by_the_book as book
+from tests.hostile import hostile
 from tests.missing import program
 from validator import piv_cvc
 from validator.certificates import CertificateError, KeyUnsupportedError
@@ -320,11 +321,13 @@ class TestLaws:
         with pytest.raises(PivCvcError):
             piv_cvc.parse(good + data.draw(st.binary(min_size=1, max_size=40)))
 
+    @hostile
     @given(octets=st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda some: book.tlv("7F21", some))))
     def test_any_bytes_are_a_certificate_or_a_certificate_error(self, octets: bytes) -> None:
         with contextlib.suppress(CertificateError):
             assert isinstance(piv_cvc.parse(octets), PivCertificate)
 
+    @hostile
     @given(
         values=st.lists(st.binary(max_size=120), min_size=6, max_size=6),
         kept=st.sets(st.sampled_from(["5F29", "42", "5F20", "7F49", "5F4C", "5F37"])),

@@ -13,6 +13,7 @@ from hardware import opacity
 from hardware.medium import MediumLost
 from hardware.opacity import CS2, CS7, Suite
 from tests import opacity_by_the_book as book
+from tests.hostile import hostile
 from tests.validator.attempting import attempt
 from tests.validator.authority import DAY, NOW, SINCE, UNTIL
 from tests.validator.piv_sm_cards import (
@@ -284,6 +285,7 @@ SELECTED = st.sampled_from(
 
 
 class TestHostileCard:
+    @hostile
     @given(selected=SELECTED, answers=st.lists(ANSWER, max_size=8), last=ANSWER)
     def test_any_answers_end_in_a_reason_within_bounds(
         self, selected: bytes, answers: list[bytes], last: bytes
@@ -293,6 +295,7 @@ class TestHostileCard:
         assert reason_of(held, store()) is not None
         assert len(held.log) <= MAX_APDUS
 
+    @hostile
     @given(
         inner=st.binary(max_size=250),
         suite=st.sampled_from([CS2, CS7]),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hardware.medium import MediumLost
 from hardware.virtual.pkoc import LeRule, PkocChip, Profile
+from tests.hostile import hostile
 from tests.validator.attempting import GATE, REGION
 from tests.validator.authority import Authority
 from tests.validator.pkoc_cards import (
@@ -282,6 +283,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=8), last=ANSWER, selected=st.one_of(st.just(SELECTED), ANSWER))
     def test_any_answers_end_in_a_profile_error_within_bounds(
         self, answers: list[bytes], last: bytes, selected: bytes

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hardware import tlv
 from hardware.medium import MediumLost
 from hardware.virtual.pkoc import PkocChip, Profile
+from tests.hostile import hostile
 from tests.validator.attempting import GATE, WALL_MS
 from tests.validator.pkoc_cards import (
     DAY,
@@ -328,6 +329,7 @@ ANSWER = st.one_of(
 
 
 class TestHostileCard:
+    @hostile
     @given(answers=st.lists(ANSWER, max_size=8), last=ANSWER, known=st.booleans())
     def test_any_answers_open_nothing_and_end_within_bounds(
         self, answers: list[bytes], last: bytes, *, known: bool

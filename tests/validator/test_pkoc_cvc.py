@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.hostile import hostile
 from tests.missing import program
 from tests.validator.pkoc_cards import IIR, ORDER, VECTORS, certificate, key, point_of
 from validator import pkoc_cvc
@@ -203,6 +204,7 @@ class TestSignature:
 
 
 class TestRefused:
+    @hostile
     @given(st.binary(max_size=400))
     @example(b"")
     @example(bytes.fromhex("7F2100"))
@@ -210,13 +212,13 @@ class TestRefused:
         with pytest.raises(PkocCvcError):
             pkoc_cvc.parse(octets)
 
+    @hostile
     @given(
         st.dictionaries(
             st.sampled_from([*fields(), "65", "5F37", "73"]),
             st.one_of(st.binary(max_size=80), st.sampled_from([*fields().values()])),
         )
     )
-    @settings(max_examples=200)
     def test_any_objects_are_a_certificate_or_refused(self, objects: dict[str, bytes]) -> None:
         octets = signed(body_of(fields() | objects))
         try:

@@ -13,6 +13,7 @@ from hardware.apdu import ResponseApdu
 from hardware.ev2 import SessionKeys
 from hardware.virtual.ntag424 import Ntag424Chip
 from hardware.virtual.ntag424_files import FREE, NEVER, NOT_MIRRORED, DynamicMessage
+from tests.hostile import hostile
 from validator.model import Assurance
 from validator.sdm import CounterRule, LinkError, LinkForged, LinkReading, PiccData, verify
 
@@ -241,6 +242,7 @@ class TestForged:
         with pytest.raises(LinkError, match="ASCII"):
             verify(PiccData(UID, 1), KEYS[FILE], bytes(8), mac_input="pääsukene")
 
+    @hostile
     @given(noise=st.binary(max_size=40))
     def test_noise_for_picc_data(self, noise: bytes) -> None:
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware import ultralight_aes as aes
@@ -15,6 +15,7 @@ from hardware.nfcpy import NfcpyReader
 from hardware.type2 import TagAnswer
 from hardware.virtual.air import AirCard, Field
 from hardware.virtual.ultralight_aes import Settings, UltralightAes
+from tests.hostile import hostile
 from tests.tags import OPERATOR, SHARED, TOKEN, UID, Carry, OperatorKeys, Torn, attempt, carrier, data_key, issue, run
 from tests.validator.judging import on_list
 from validator import certificates, choice, trust, vouching
@@ -456,7 +457,7 @@ _LIKELY = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@hostile
 @given(answers=st.lists(_LIKELY, max_size=90), uid=st.sampled_from([UID, b"", bytes(4)]))
 def test_any_answers_end_in_a_proof_that_is_not_believed_or_a_typed_refusal(answers: list[bytes], uid: bytes) -> None:
     left = iter(answers + [bytes.fromhex("0004030104000F03")] * 80)

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hardware import ultralight_aes as aes
 from hardware import ultralight_rides as card
 from hardware.virtual.ultralight_aes import Settings, UltralightAes
+from tests.hostile import hostile
 from tests.tags import TOKEN, Carry, Torn, attempt, carrier, issue, run
 from validator.profiles.errors import CardMalformed, CardRefused
 from validator.profiles.ultralight_aes import TOKEN_PAGE, open_session
@@ -325,6 +326,7 @@ def replayed(answers: list[bytes]) -> Carry:
     return lambda _frame: next(left)
 
 
+@hostile
 @given(
     st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"\x0a", b"\x00", bytes(11), bytes(28)])), min_size=20)
 )
@@ -448,12 +450,14 @@ def test_a_mark_with_a_wrong_bit_is_none(mark: card.Mark, bit: int) -> None:
     assert card.Mark.read(spoiled, min(0xFFFFFF, mark.given + 10)) is None
 
 
+@hostile
 @given(st.binary(min_size=8, max_size=8), st.integers(0, 0xFFFFFF))
 def test_any_bytes_are_a_mark_of_what_was_taken_or_none(octets: bytes, counter: int) -> None:
     mark = card.Mark.read(octets, counter)
     assert mark is None or (bytes(mark) == octets and 0 <= mark.given <= counter)
 
 
+@hostile
 @given(st.binary(min_size=20, max_size=20), st.integers(0, 0xFFFFFF))
 def test_any_pages_hold_rides_within_bounds_or_none(pages: bytes, counter: int) -> None:
     rides = card.Rides.read(pages, counter)
