@@ -8,7 +8,6 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
-from cryptography.utils import CryptographyDeprecationWarning
 
 from validator.model import CREDENTIAL_ID_BYTES, KeyAlgorithm
 
@@ -25,10 +24,11 @@ HOSTILE = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
-    CryptographyDeprecationWarning,
+    UserWarning,
 )
-"""Everything that cryptography raises on bytes that somebody made to be raised on. A deprecation is among them
-because a process may run with warnings as errors, and what is merely tolerated today is no certificate for a gate."""
+"""Everything that cryptography raises on bytes that somebody made to be raised on. Its warnings, of what is deprecated
+and of names longer than X.520 allows, are among them because a process may run with warnings as errors, and what is
+merely tolerated is no certificate for a gate."""
 
 
 class CertificateError(ValueError):

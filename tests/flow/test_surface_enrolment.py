@@ -161,8 +161,8 @@ def desk(tmp_path: Path) -> Counter:
 
 
 async def opened(lane: Lane, card: Chip) -> tuple[Reason, bool]:
-    tap = (await lane.tap(card, Technology.TYPE_B)).tap
-    return tap.reason, lane.gate.shown[-1] is Signal.GRANT
+    report = await lane.tap(card, Technology.TYPE_B)
+    return report.tap.reason, report.signal is Signal.GRANT
 
 
 async def test_a_card_that_a_desk_enrolled_opens_a_gate(desk: Counter) -> None:

@@ -197,6 +197,13 @@ class TestHostile:
         except CertificateError:
             return
 
+    def test_a_country_of_thirteen_letters(self, good: bytes) -> None:
+        """One octet makes another attribute a country's name, of which X.520 allows two letters (found by fuzzing)."""
+        surname, country = bytes.fromhex("0603550404"), bytes.fromhex("0603550406")
+        assert good.count(surname) == 1
+        with pytest.raises(CertificateError, match="UserWarning"):
+            holder_of(load_certificate(good.replace(surname, country)))
+
     @pytest.mark.parametrize("octets", [b"\xff\xfe", b"89912240008\xff"])
     def test_a_serial_number_that_is_not_of_its_type(self, good: bytes, octets: bytes) -> None:
         """The attribute's octets are replaced in place by others of the same length."""
