@@ -117,7 +117,7 @@ class TestFile:
 
     @pytest.mark.parametrize("count", [0, MAX_EDITIONS + 1])
     def test_no_edition_and_too_many_are_refused(self, count: int) -> None:
-        with pytest.raises(EditionsError, match="not editions"):
+        with pytest.raises(EditionsError, match="not a file of editions"):
             encode_editions(Edition(number, number, COAST_ALONE, {}) for number in range(1, count + 1))
 
 

@@ -218,11 +218,11 @@ def parse_editions(data: bytes, where: object = _WHERE) -> Editions:
     if len(data) > MAX_BYTES:
         raise EditionsError(where, [f"has {len(data)} bytes, more than {MAX_BYTES}"])
     if not data.startswith(_MAGIC):
-        raise EditionsError(where, ["not editions of this format"])
+        raise EditionsError(where, ["not a file of editions of this format"])
     try:
         file = msgspec.msgpack.decode(memoryview(data)[len(_MAGIC) :], type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EditionsError(where, [f"not editions: {error}"]) from None
+        raise EditionsError(where, [f"not a file of editions: {error}"]) from None
     if _MAGIC + msgspec.msgpack.encode(file) != data:
         raise EditionsError(where, ["not written as editions are"])
     problems = list(_order(file))
