@@ -47,7 +47,7 @@ def put(directory: Path, offered: Candidate) -> Manifest:
 
 def works(lists: InstalledLists, kind: ListKind) -> bool:
     """Whether the list of a kind answers what `good` put into it."""
-    version = lists.manifests[kind].version
+    version, found = lists.manifests[kind].version, False
     match kind:
         case ListKind.TRUST:
             return lists.trust is not None and lists.trust.version == version
@@ -319,10 +319,10 @@ class TestLoad:
         assert first.changed()
         second = load(directory, KEYS, "north", first)
         assert not second.changed()
-        assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1, status=1)
+        assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1, status=1, tariff=1)
         assert (second.trust is first.trust, second.tickets is first.tickets) == (True, True)
         assert (second.keys is first.keys, second.rules is first.rules) == (True, True)
-        assert second.statuses is first.statuses
+        assert (second.statuses is first.statuses, second.tariff is first.tariff) == (True, True)
         assert first.denied(Credential((1).to_bytes(16)))  # what a tap began with stays as it was
         assert second.denied(Credential((2).to_bytes(16)))
 
