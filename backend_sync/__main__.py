@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from backend_sync import announcing, denying, enrolling, linking, revoking, spreading
+from backend_sync import announcing, denying, enrolling, linking, revoking, spreading, tariff_command
 from backend_sync import config as office_file
 from backend_sync import ingest as ingesting
 from backend_sync import reconcile as reconciling
@@ -64,6 +64,7 @@ app = typer.Typer(
 )
 denying.add_to(publish)
 spreading.add_to(publish)
+tariff_command.add_to(publish)
 app.add_typer(publish, name="publish")
 linking.add_to(enrolling.app)
 revoking.add_to(enrolling.app)

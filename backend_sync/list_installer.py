@@ -30,6 +30,7 @@ from backend_sync.catalogue.target import Catalogue, Target
 from backend_sync.change_follower import AHEAD_S
 from backend_sync.self_check import self_check
 from backend_sync.waves import in_wave
+from validator.fares.editions import MAX_BYTES
 from validator.lists import directory
 from validator.lists.authority import (
     authorised_keys,
@@ -50,7 +51,7 @@ FREE_BYTES: Final = 64 * 1024 * 1024
 """Of the disk, for the journal: no list ever takes a tap's place."""
 _MAX_MANIFEST_BYTES: Final = 16 * 1024 * 1024
 _GIB: Final = 1024**3
-_LARGEST: Final[Mapping[str, int]] = {"trust": _GIB, "deny": _GIB // 4, "tickets": 4 * _GIB}
+_LARGEST: Final[Mapping[str, int]] = {"trust": _GIB, "deny": _GIB // 4, "tickets": 4 * _GIB, "tariff": MAX_BYTES}
 _TRANSIENT: Final = frozenset({Refusal.NOT_REACHED, Refusal.SLOW, Refusal.STORAGE, Refusal.FREEZE, Refusal.EXPIRED})
 """What may be otherwise in a minute: a line, a disk, a clock."""
 _CHUNKS: Final = ".chunks"

@@ -246,6 +246,14 @@ class Publisher:
         """
         return self._publish(ListKind.CONFIG, dates, _writer(encode_gate_rules(rules), len(rules.stale)))
 
+    def tariff(self, payload: bytes, editions: int, dates: Dates) -> Published:
+        """Publish so many editions of the tariff, as `validator.fares.editions.encode_editions` wrote them.
+
+        Raises:
+            PublishError: No gate would take them.
+        """
+        return self._publish(ListKind.TARIFF, dates, _writer(payload, editions))
+
     def again(self, kind: ListKind, version: int, dates: Dates) -> Published:
         """Publish a new version whose payload is an earlier one's: the order to go back.
 

@@ -17,11 +17,12 @@ from typing import Final
 
 import msgspec
 
-from backend_sync.journeys.editions import Edition, Place, Rulebook, Terms
+from backend_sync.journeys.editions import Rulebook, Terms
 from backend_sync.journeys.entries import entries
 from backend_sync.journeys.shards import settle_shard
 from backend_sync.journeys.taps import JourneyTap
 from bench.figures import Figure, Report, p50, p99, scratch
+from validator.fares.editions import Edition, Place
 from validator.fares.journey import Leg
 from validator.fares.pricing import price
 from validator.fares.quick import QuickPrices

@@ -31,6 +31,7 @@ from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists.errors import ListError
+from validator.lists.gate_rules import ALWAYS_KEPT
 from validator.lists.manifest import ListKind
 from validator.operator_keys import OperatorKeys
 from validator.person_key import IdentifierError
@@ -125,7 +126,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
     stale = {
         kind.value: stale_facts(found.lists, kind, own, str(gate_config.path))
         for kind in ListKind
-        if kind is not ListKind.CONFIG
+        if kind not in ALWAYS_KEPT
     }
     operator_key_values = operator_key_names(gate_config)
     shown = {

@@ -16,13 +16,17 @@ class Freshness(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListVersions:
-    """Versions of the lists that a decision was made under; 0 where none is installed."""
+    """Versions of the lists that a decision was made under; 0 where none is installed.
+
+    A journal entry has not that of the tariff's list, in which several editions are.
+    """
 
     trust: int = 0
     deny: int = 0
     tickets: int = 0
     enrolled: int = 0
     status: int = 0
+    tariff: int = 0
 
 
 @unique

@@ -49,14 +49,9 @@ def gtfs_check(
     as_json: JsonOption = False,
 ) -> None:
     """List every problem of feeds; without any, compile them, and explain the price of journeys rule by rule."""
-    days, console = Days(_date(first), _date(until)), Console(highlight=False)
-    compiled, problems = list[Feed](), list[tuple[Path, Problem]]()
-    for path in feeds:
-        try:
-            compiled.append(compile_feed(path, path.stem, days))
-        except FeedRefused as refused:
-            problems += [(path, each) for each in refused.problems]
-    _stop_for(problems, console, as_json=as_json)
+    console = Console(highlight=False)
+    compiled, problems = compile_feeds(feeds, Days(_date(first), _date(until)))
+    stop_for(problems, console, "nothing is compiled or priced", as_json=as_json)
     tariff = encode_tariff(compiled)
     for feed in compiled:
         _tell_feed(feed, len(tariff), console, as_json=as_json)
@@ -65,9 +60,50 @@ def gtfs_check(
         try:
             journeys = read_journeys(journey, tariffs)
         except FeedRefused as refused:
-            _stop_for([(journey, each) for each in refused.problems], console, as_json=as_json)
+            those = [(journey, each) for each in refused.problems]
+            stop_for(those, console, "nothing is compiled or priced", as_json=as_json)
         for name, legs in journeys.items():
             _tell_journey(name, legs, price(tariffs, legs), console, as_json=as_json)
+
+
+def compile_feeds(paths: Sequence[Path], days: Days) -> tuple[list[Feed], list[tuple[Path, Problem]]]:
+    """Compile feeds, each called by the name of its file; return those that can be used, and all that is wrong.
+
+    Raises:
+        FeedMissing: One cannot be read.
+    """
+    compiled, problems = list[Feed](), list[tuple[Path, Problem]]()
+    for path in paths:
+        try:
+            compiled.append(compile_feed(path, path.stem, days))
+        except FeedRefused as refused:
+            problems += [(path, each) for each in refused.problems]
+    return compiled, problems
+
+
+def stop_for(problems: Sequence[tuple[Path, Problem]], console: Console, so: str, *, as_json: bool) -> None:
+    """Tell all problems, and end the process if there is one.
+
+    Args:
+        problems: Each with the feed or file that it is in.
+        console: Where people are told.
+        so: What does not happen because of them.
+        as_json: Whether to tell a machine.
+
+    Raises:
+        typer.Exit: There are problems.
+    """
+    if not problems:
+        return
+    for path, each in problems:
+        if as_json:
+            facts = {"file": each.file, "line": each.line, "field": each.field}
+            print_json({"problem": True, "feed": str(path), **facts, "meaning": each.meaning, "remedy": each.remedy})
+        else:
+            console.print(f"{path}: {each}", soft_wrap=True, markup=False)
+    if not as_json:
+        console.print(f"{len(problems)} problems; {so}", soft_wrap=True)
+    raise typer.Exit(os.EX_DATAERR)
 
 
 def journey_facts(name: str, legs: Sequence[Leg], found: JourneyPrice) -> dict[str, Any]:
@@ -92,20 +128,6 @@ def _date(day: dt.datetime | None) -> dt.date | None:
 
 def _steps(steps: Sequence[Step]) -> list[dict[str, str]]:
     return [{"rule": step.rule.value, "what": step.what, "source": step.source} for step in steps]
-
-
-def _stop_for(problems: Sequence[tuple[Path, Problem]], console: Console, *, as_json: bool) -> None:
-    if not problems:
-        return
-    for path, each in problems:
-        if as_json:
-            facts = {"file": each.file, "line": each.line, "field": each.field}
-            print_json({"problem": True, "feed": str(path), **facts, "meaning": each.meaning, "remedy": each.remedy})
-        else:
-            console.print(f"{path}: {each}", soft_wrap=True, markup=False)
-    if not as_json:
-        console.print(f"{len(problems)} problems; nothing is compiled or priced", soft_wrap=True)
-    raise typer.Exit(os.EX_DATAERR)
 
 
 def _tell_feed(feed: Feed, size: int, console: Console, *, as_json: bool) -> None:

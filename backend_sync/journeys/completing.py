@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from statistics import median_low
 from typing import Final
 
-from backend_sync.journeys.editions import Edition, Place
 from backend_sync.journeys.pairing import Ride, State
 from backend_sync.journeys.rules import JourneyRule
 from backend_sync.journeys.taps import JourneyTap
+from validator.fares.editions import Edition, Place
 
 HABIT: Final = 2
 """So many rides from one station to one other make a habit."""

@@ -12,9 +12,10 @@ from typing import Final
 
 import msgspec
 
-from backend_sync.journeys.editions import Edition, Limits, Place, Rulebook, Terms
+from backend_sync.journeys.editions import Rulebook, Terms
 from backend_sync.journeys.rules import JourneyRule
 from backend_sync.journeys.taps import JourneyTap, Label
+from validator.fares.editions import Edition, Limits, Place
 from validator.fares.journey import Leg
 
 _AT: Final = attrgetter("at_s")

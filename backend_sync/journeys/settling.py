@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from backend_sync.journeys.editions import Edition, Rulebook
+from backend_sync.journeys.editions import Rulebook
 from backend_sync.journeys.pairing import Ride, State, pair
 from backend_sync.journeys.rules import JourneyRule
 from backend_sync.journeys.taps import JourneyTap
+from validator.fares.editions import Edition
 from validator.fares.journey import Leg, Step
 from validator.fares.leg_pricing import Unknown, locate
 from validator.fares.local_time import week

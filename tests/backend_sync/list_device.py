@@ -33,7 +33,7 @@ class MirroredOffice:
     home: Path
 
     def __post_init__(self) -> None:
-        self.office = Office(self.home, kinds=(Kind.TRUST, Kind.DENY, Kind.TICKETS, Kind.CONFIG))
+        self.office = Office(self.home, kinds=tuple(Kind))
         self.folder = self.home / "drafts"
         self.folder.mkdir()
 

@@ -32,7 +32,7 @@ from validator.lists.manifest import ListKind, open_manifest
 from validator.model import Credential
 
 REGION = "north"
-KINDS = (Kind.TRUST, Kind.DENY, Kind.TICKETS)
+KINDS = (Kind.TRUST, Kind.DENY, Kind.TICKETS, Kind.TARIFF)
 
 
 def card(number: int) -> Credential:

@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 
 from backend_sync.publish_errors import InputMissing, PublishError
 from backend_sync.region_file import StaleTables, load_region_file
-from validator.lists.gate_rules import DEFAULTS, GateRules, StalePolicy, encode_gate_rules, parse_gate_rules
+from validator.lists.gate_rules import (
+    ALWAYS_KEPT,
+    DEFAULTS,
+    GateRules,
+    StalePolicy,
+    encode_gate_rules,
+    parse_gate_rules,
+)
 from validator.lists.manifest import ListKind
 
-NAMED = [kind for kind in ListKind if kind is not ListKind.CONFIG]
+NAMED = [kind for kind in ListKind if kind not in ALWAYS_KEPT]
 
 
 def read(folder: Path, text: str) -> GateRules:
@@ -52,6 +59,7 @@ def test_whatever_is_taken_is_taken_by_a_gate(tmp_path: Path, hours: int, limit:
         ("stale = 1", "key `stale`"),
         ("[stale]\ndany = 1", "`dany`"),
         ("[stale.config]\nthen = 'keep'", "`config`"),
+        ("[stale.tariff]\nthen = 'keep'", "`tariff`"),
         ("least_assurance = 'chip'", "`least_assurance`"),
         ("[stale.deny]\n", "grace_h is missing: say for how many hours, 0 for none - key `stale.deny`"),
         ("[stale.deny]\nthen = 'keep'\ngrace_h = 1", "leave grace_h out"),

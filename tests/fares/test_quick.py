@@ -9,6 +9,7 @@ from tests.fares.travel import FEEDS, MONDAY_S, TARIFFS, UNCAPPED, city, coast, 
 from validator.fares import quick
 from validator.fares.journey import Leg
 from validator.fares.leg_pricing import locate
+from validator.fares.local_time import service_day
 from validator.fares.maximum import dearest
 from validator.fares.pricing import effective_legs, price
 from validator.fares.quick import QuickPrices
@@ -120,3 +121,12 @@ PRIORITISED = [
     ),
     FEEDS[1],
 ]
+
+
+@given(st.one_of(city, coast, odd, broken))
+@settings(deadline=None)
+def test_a_leg_begins_on_the_service_day_of_its_feeds_agency(leg: Leg) -> None:
+    feeds = {each.name: each for each in FEEDS}
+    feed = feeds.get(leg.feed)
+    said = None if feed is None else service_day(feed.zones[0], leg.departed_s, feed.day_starts_s)
+    assert QUICK[0][1].day(leg) == said

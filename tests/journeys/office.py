@@ -6,9 +6,10 @@ from collections.abc import Iterable
 import msgspec
 from hypothesis import strategies as st
 
-from backend_sync.journeys.editions import Edition, Place, Rulebook, Terms
+from backend_sync.journeys.editions import Rulebook, Terms
 from backend_sync.journeys.taps import JourneyTap, Label
 from tests.fares.travel import FEEDS, MONDAY_S, TARIFFS, tariffs
+from validator.fares.editions import Edition, Place
 from validator.fares.tariff_rows import DAY_S
 
 CARD = b"card".ljust(16, b"\0")

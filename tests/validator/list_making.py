@@ -11,9 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ObjectIdentifier
 
+from tests.fares.travel import TARIFFS
 from tests.validator.authority import Authority, Extension, card_key, usage
 from validator.card_index import TOKENS
 from validator.certificates import credential_id, spki_of
+from validator.fares.editions import Edition, Place, encode_editions
 from validator.list_facts import CardStatus
 from validator.lists.deny_list import encode_deny_list
 from validator.lists.directory import payload_root
@@ -30,6 +32,7 @@ KEYS = {"publisher": KEY.public_key()}
 ISSUED, NOT_AFTER = 1_790_000_000, 1_790_086_400
 SOMEBODY = bytes(range(16))
 PASS = Product(1, ProductKind.PERIOD_PASS, 1_780_000_000, 1_800_000_000, 1_780_000_000)
+TARIFF_PLACES = {"central": Place("city", "A1", "A1", "metro")}
 
 CONTENT_SIGNING = ObjectIdentifier("2.16.840.1.101.3.6.7")
 
@@ -121,5 +124,7 @@ def good(folder: Path, kind: ListKind, version: int, authority: Authority) -> Ca
             payload.write_bytes(encode_gate_rules(gate_rules(version)))
         case ListKind.STATUS:
             write_status_file(payload, [(TOKENS, version + 1, pack([CardStatus.LOW] * version + [CardStatus.OK]))])
+        case ListKind.TARIFF:
+            payload.write_bytes(encode_editions([Edition(version, ISSUED, TARIFFS, TARIFF_PLACES)]))
     horizons = {"gate-1": (1, version)} if kind is ListKind.TICKETS else None
     return candidate(payload, kind, version, horizons=horizons, root=payload_root(kind, payload))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.hostile import hostile
 from validator.lists.errors import ListError
 from validator.lists.gate_rules import (
+    ALWAYS_KEPT,
     DEFAULTS,
     KEEP,
     MAX_BYTES,
@@ -24,7 +25,7 @@ from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind
 from validator.lists.product_rules import MAX_AMOUNT
 
-NAMED = [kind for kind in ListKind if kind is not ListKind.CONFIG]
+NAMED = [kind for kind in ListKind if kind not in ALWAYS_KEPT]
 LIMITS = st.none() | st.integers(0, MAX_AMOUNT)
 POLICIES = st.builds(StalePolicy, st.integers(0, MAX_GRACE_S), LIMITS) | st.builds(
     StalePolicy, value_limit=LIMITS, then=st.just("keep")
@@ -76,6 +77,10 @@ class TestPayload:
             (b'{"format":2,"stale":{}}', "format"),
             (b'{"format":1,"stale":{},"guests":1}', "guests"),
             (b'{"format":1,"stale":{"config":{"grace_s":0,"then":"keep","value_limit":null}}}', "nothing of itself"),
+            (
+                b'{"format":1,"stale":{"tariff":{"grace_s":0,"then":"keep","value_limit":null}}}',
+                "nothing of the tariff",
+            ),
             (b'{"format":1,"stale":{"deny":{"grace_s":1,"then":"keep","value_limit":null}}}', "has no meaning"),
             (b'{"format":1,"stale":{"deny":{"grace_s":-1,"then":"refuse","value_limit":null}}}', "grace_s"),
             (b'{"format":1,"stale":{"deny":{"grace_s":1,"then":"open","value_limit":null}}}', "open"),
@@ -94,6 +99,8 @@ class TestPayload:
     def test_a_configuration_that_no_gate_would_take_cannot_be_made(self) -> None:
         with pytest.raises(ValueError, match="nothing of itself"):
             GateRules({ListKind.CONFIG: KEEP})
+        with pytest.raises(ValueError, match="nothing of the tariff"):
+            GateRules({ListKind.TARIFF: KEEP})
         with pytest.raises(ValueError, match="no meaning"):
             StalePolicy(1, then="keep")
 
@@ -107,11 +114,9 @@ class TestWhichHolds:
         assert found == (rules.stale[kind] if rules is not None and kind in rules.stale else OWN[kind])
 
     @pytest.mark.parametrize("of_gates", [OWN, DEFAULTS])
-    def test_every_kind_has_one_and_the_configuration_itself_is_kept(
-        self, of_gates: dict[ListKind, StalePolicy]
-    ) -> None:
+    def test_every_kind_has_one_and_what_none_speaks_of_is_kept(self, of_gates: dict[ListKind, StalePolicy]) -> None:
         assert set(of_gates) == set(ListKind)
-        assert of_gates[ListKind.CONFIG] == KEEP
+        assert {of_gates[kind] for kind in ALWAYS_KEPT} == {KEEP}
         assert of_gates[ListKind.TRUST] == of_gates[ListKind.ENROLLED]
         with pytest.raises(TypeError):
             of_gates[ListKind.DENY] = KEEP

@@ -19,6 +19,7 @@ from tests.validator.list_making import (
     NOT_AFTER,
     PASS,
     SOMEBODY,
+    TARIFF_PLACES,
     Candidate,
     candidate,
     enrolled_one,
@@ -26,6 +27,7 @@ from tests.validator.list_making import (
     good,
 )
 from validator.card_index import TOKENS
+from validator.fares.editions import MAX_BYTES
 from validator.list_facts import CardStatus, Freshness, ListVersions
 from validator.lists import installed
 from validator.lists.directory import install, installed_versions, read_verified, version_in_force
@@ -45,7 +47,7 @@ def put(directory: Path, offered: Candidate) -> Manifest:
 
 def works(lists: InstalledLists, kind: ListKind) -> bool:
     """Whether the list of a kind answers what `good` put into it."""
-    version = lists.manifests[kind].version
+    version, found = lists.manifests[kind].version, False
     match kind:
         case ListKind.TRUST:
             return lists.trust is not None and lists.trust.version == version
@@ -60,7 +62,11 @@ def works(lists: InstalledLists, kind: ListKind) -> bool:
             return lists.rules == gate_rules(version)
         case ListKind.STATUS:
             cards = [lists.card_status(Credential(SOMEBODY, TOKENS, index=version + off)) for off in (-1, 0, 1)]
-            return cards == [CardStatus.LOW, CardStatus.OK, CardStatus.UNKNOWN]
+            found = cards == [CardStatus.LOW, CardStatus.OK, CardStatus.UNKNOWN]
+        case ListKind.TARIFF:
+            edition = lists.editions.at(ISSUED)
+            found = edition is not None and (edition.version, edition.places) == (version, TARIFF_PLACES)
+    return found
 
 
 def version_of(lists: InstalledLists, kind: ListKind) -> int:
@@ -83,9 +89,25 @@ class TestInstall:
         for version, kind in enumerate(ListKind, start=3):
             assert offer(kind, version).version == version
         lists = load(directory, KEYS, "north")
-        assert lists.versions == ListVersions(trust=3, deny=4, tickets=5, enrolled=6, status=7)
+        assert lists.versions == ListVersions(trust=3, deny=4, tickets=5, enrolled=6, status=7, tariff=9)
         assert (lists.faults, lists.issued_floor_s) == ((), ISSUED)
         assert all(works(lists, kind) for kind in ListKind)
+
+    def test_a_gate_without_a_tariff_has_no_edition(self, directory: Path, offer: Offer) -> None:
+        offer(ListKind.TRUST, 1)
+        lists = load(directory, KEYS, "north")
+        assert (lists.editions.at(ISSUED), lists.versions.tariff, lists.faults) == (None, 0, ())
+
+    def test_a_file_that_is_longer_than_editions_may_be_is_not_read_to_its_end(
+        self, tmp_path: Path, directory: Path
+    ) -> None:
+        payload = tmp_path / "payload"
+        with payload.open("wb") as file:
+            file.truncate(MAX_BYTES + 2)
+        offered = candidate(payload, ListKind.TARIFF, 1)
+        with pytest.raises(ListError, match=f"has {MAX_BYTES + 1} bytes, more than {MAX_BYTES}"):
+            put(directory, offered)
+        assert version_in_force(directory, ListKind.TARIFF) is None
 
     @KINDS
     def test_the_one_before_is_kept_and_no_other(self, directory: Path, offer: Offer, kind: ListKind) -> None:
@@ -297,10 +319,10 @@ class TestLoad:
         assert first.changed()
         second = load(directory, KEYS, "north", first)
         assert not second.changed()
-        assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1, status=1)
+        assert second.versions == ListVersions(trust=1, deny=2, tickets=1, enrolled=1, status=1, tariff=1)
         assert (second.trust is first.trust, second.tickets is first.tickets) == (True, True)
         assert (second.keys is first.keys, second.rules is first.rules) == (True, True)
-        assert second.statuses is first.statuses
+        assert (second.statuses is first.statuses, second.tariff is first.tariff) == (True, True)
         assert first.denied(Credential((1).to_bytes(16)))  # what a tap began with stays as it was
         assert second.denied(Credential((2).to_bytes(16)))
 

@@ -67,6 +67,7 @@ def state(lists: InstalledLists, kind: ListKind) -> tuple[int, bool, bool, Fresh
         ListKind.ENROLLED: lists.keys,
         ListKind.CONFIG: lists.rules,
         ListKind.STATUS: lists.statuses,
+        ListKind.TARIFF: lists.tariff,
     }[kind]
     version = lists.manifests[kind].version if kind in lists.manifests else 0
     return version, content is not None, lists.faulty(kind), lists.freshness(kind, AT, StalePolicy(60))

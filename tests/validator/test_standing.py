@@ -107,3 +107,20 @@ def test_what_is_kept_is_never_stale_and_what_is_missing_is_not_kept(age: int) -
     assert {found.trust, found.deny, found.tickets} == {Freshness.GRACE}
     nothing = standing(lists_of({}, kept), OWN, instant(), BareKey(b""))
     assert {nothing.trust, nothing.deny, nothing.tickets} == {Freshness.MISSING}
+
+
+@given(
+    ages=st.fixed_dictionaries(dict.fromkeys(KINDS, AGES)),
+    tariff=AGES,
+    shown=st.sampled_from(SHOWN),
+    wrong=st.booleans(),
+)
+def test_a_tariff_stops_nothing_however_old_missing_or_spoilt_it_is(
+    ages: dict[ListKind, int | None], tariff: int | None, shown: Shown | None, *, wrong: bool
+) -> None:
+    faulty = [ListKind.TARIFF] if wrong else []
+    lists = lists_of({**ages, ListKind.TARIFF: tariff}, {}, *faulty)
+    assert standing(lists, OWN, instant(), shown) == standing(lists_of(ages, {}), OWN, instant(), shown)
+    current = lists.freshness(ListKind.TARIFF, instant(), lists.policy(ListKind.TARIFF, OWN))
+    assert current is said(tariff, KEEP, faulty=wrong)
+    assert current is not Freshness.STALE

@@ -25,6 +25,7 @@ from validator.lists.errors import ListError
 from validator.lists.gate_rules import parse_gate_rules
 from validator.lists.manifest import CHECKED_PAGES, ListKind, Manifest, open_manifest
 from validator.lists.status_array import StatusFile
+from validator.lists.tariff_list import load_editions
 from validator.lists.ticket_store import TicketStore
 from validator.lists.trust_list import parse_trust_list
 
@@ -220,6 +221,10 @@ def _check_config(path: Path) -> None:
     parse_gate_rules(path.read_bytes(), path)
 
 
+def _check_tariff(path: Path) -> None:
+    load_editions(path)
+
+
 _CHECKS: dict[ListKind, Callable[[Path], None]] = {
     ListKind.TRUST: _check_trust,
     ListKind.DENY: _check_deny,
@@ -227,6 +232,7 @@ _CHECKS: dict[ListKind, Callable[[Path], None]] = {
     ListKind.ENROLLED: _check_enrolled,
     ListKind.CONFIG: _check_config,
     ListKind.STATUS: _check_status,
+    ListKind.TARIFF: _check_tariff,
 }
 
 

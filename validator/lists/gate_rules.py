@@ -49,6 +49,11 @@ StalePolicies = Mapping[ListKind, StalePolicy]
 KEEP: Final = StalePolicy(then="keep")
 """The last one serves until a newer one comes."""
 
+ALWAYS_KEPT: Final[Mapping[ListKind, str]] = MappingProxyType(
+    {ListKind.CONFIG: "itself", ListKind.TARIFF: "the tariff"}
+)
+"""What no configuration speaks of, and how it calls it: an old one is better than none, and stops nobody."""
+
 
 def policies(trust: StalePolicy, deny: StalePolicy, tickets: StalePolicy) -> StalePolicies:
     """Say for every kind what it is worth past its date.
@@ -66,6 +71,7 @@ def policies(trust: StalePolicy, deny: StalePolicy, tickets: StalePolicy) -> Sta
             ListKind.TICKETS: tickets,
             ListKind.STATUS: StalePolicy(),  # what another region says of a card today is not believed tomorrow
             ListKind.CONFIG: KEEP,
+            ListKind.TARIFF: KEEP,
         }
     )
 
@@ -90,8 +96,9 @@ class GateRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1] = FORMAT
 
     def __post_init__(self) -> None:
-        if ListKind.CONFIG in self.stale:
-            raise ValueError("a configuration says nothing of itself: the last one is kept")
+        for kind, what in ALWAYS_KEPT.items():
+            if kind in self.stale:
+                raise ValueError(f"a configuration says nothing of {what}: the last one is kept")
 
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from validator.fares.editions import Editions
 from validator.list_facts import CardStatus, Freshness, Guest, ListVersions
 from validator.lists.changes_file import (
     CHANGED_KINDS,
@@ -26,6 +27,7 @@ from validator.lists.gate_rules import GateRules, StalePolicies, StalePolicy, pa
 from validator.lists.list_change import ListChange
 from validator.lists.manifest import ListKind, Manifest
 from validator.lists.statuses import Statuses
+from validator.lists.tariff_list import load_editions
 from validator.lists.tickets import Tickets
 from validator.lists.trust_list import parse_trust_list
 from validator.model import Credential, Identity, Instant, Product
@@ -38,6 +40,8 @@ _Pointer = tuple[_Stat, _Stat]
 """The pointer's state, and for a list that takes changes that of its changes."""
 _Content = TypeVar("_Content")
 _Changing = TypeVar("_Changing", DenyList, Tickets, Statuses)
+
+_NO_EDITIONS = Editions()
 
 MAX_ATTEMPTS = 3
 """How often a kind is looked for while somebody else installs a newer version of it."""
@@ -62,6 +66,8 @@ class InstalledLists:
         statuses: Of cards of other regions, changes and all; None where no list could be loaded, and where none is
             installed, which is no fault.
         rules: The signed configuration of the region's gates; None where none is in force, which is no fault.
+        tariff: Editions of the tariff; None where no list could be loaded, and where none is installed, which is no
+            fault.
     """
 
     directory: Path
@@ -76,6 +82,7 @@ class InstalledLists:
     changes: Mapping[ListKind, DenyChange | ListChange] = field(default_factory=dict)
     statuses: Statuses | None = None
     rules: GateRules | None = None
+    tariff: Editions | None = None
 
     @property
     def faults(self) -> tuple[ListError, ...]:
@@ -91,7 +98,13 @@ class InstalledLists:
             tickets=self._version(ListKind.TICKETS),
             enrolled=self._version(ListKind.ENROLLED),
             status=self._version(ListKind.STATUS),
+            tariff=self._version(ListKind.TARIFF),
         )
+
+    @property
+    def editions(self) -> Editions:
+        """Editions of the tariff; without a list none holds at any time."""
+        return _NO_EDITIONS if self.tariff is None else self.tariff
 
     @property
     def issued_floor_s(self) -> int:
@@ -238,6 +251,7 @@ def load(
         changes=later.last,
         statuses=later.over(statuses, before.statuses, ListKind.STATUS),
         rules=one(ListKind.CONFIG, _build_config, before.rules),
+        tariff=one(ListKind.TARIFF, _build_tariff, before.tariff),
     )
 
 
@@ -355,6 +369,10 @@ def _build_enrolled(_manifest: Manifest, payload: Path) -> EnrolledKeys:
 
 def _build_config(_manifest: Manifest, payload: Path) -> GateRules:
     return parse_gate_rules(read_payload(payload), payload)
+
+
+def _build_tariff(_manifest: Manifest, payload: Path) -> Editions:
+    return load_editions(payload)
 
 
 def _pointer(directory: Path, kind: ListKind) -> _Pointer:

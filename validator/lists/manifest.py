@@ -29,15 +29,16 @@ class ListKind(StrEnum):
     ENROLLED = "enrolled"
     STATUS = "status"
     CONFIG = "config"
+    TARIFF = "tariff"
 
     @property
     def needed(self) -> bool:
         """Whether a gate without it refuses every card.
 
         Without enrolled keys, only those that need one are refused; without statuses, only guests; without a
-        configuration, the gate's file says it.
+        configuration, the gate's file says it; without a tariff, products say what a ride costs.
         """
-        return self not in {ListKind.ENROLLED, ListKind.STATUS, ListKind.CONFIG}
+        return self not in {ListKind.ENROLLED, ListKind.STATUS, ListKind.CONFIG, ListKind.TARIFF}
 
 
 CHECKED_PAGES = frozenset({ListKind.TICKETS, ListKind.STATUS})
@@ -52,6 +53,7 @@ ROLE_OF: Final[Mapping[ListKind, str]] = MappingProxyType(
         ListKind.TICKETS: "tickets",
         ListKind.STATUS: "tickets",
         ListKind.CONFIG: "config",
+        ListKind.TARIFF: "tariff",
     }
 )
 """Which of the catalogue's kinds a list is of; each has a key of its own (`backend_sync.catalogue.roles`)."""
