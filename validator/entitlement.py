@@ -161,7 +161,10 @@ _UNWELCOME = {CardStatus.BLOCKED: Reason.REVOKED, CardStatus.LOW: Reason.BALANCE
 
 
 def _barred(product: Product, assurance: Assurance, *, abroad: bool) -> Reason | None:
-    """Say why this card may not use a product at all, whatever is left on it."""
+    """Say why this card may not use a product at all, whatever is left on it.
+
+    `RESIDENTS-1`: an identity card that is tapped for a concession for residents has to be a resident's.
+    """
     if abroad and product.residents_only:
         return Reason.RESIDENTS_ONLY
     return Reason.ASSURANCE_TOO_LOW if assurance < product.least_assurance else None
@@ -230,5 +233,4 @@ def _price(product: Product, used: Sequence[Use], tapped: _Tapped) -> tuple[int,
         case ProductKind.STORED_VALUE:
             enough = product.balance - sum(use.amount for use in used) >= product.fare
             return 0, product.fare, Reason.VALID if enough else Reason.BALANCE_TOO_LOW
-        case ProductKind.PAY_AS_YOU_GO:
-            return 0, 0, credit(product, used, tapped.risk, seen=tapped.seen)
+    return 0, 0, credit(product, used, tapped.risk, seen=tapped.seen)
