@@ -25,9 +25,11 @@ from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists, guest_at
 from validator.lookahead import TapLookAhead
 from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
+from validator.position import NOWHERE, Position
 from validator.presentation import Examiner, Presented, Stopwatch, Verdict
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
 from validator.proof import CardProof
+from validator.risk import NO_RULES, RiskRules
 from validator.standing import standing
 from validator.supervision import Progress
 
@@ -60,6 +62,8 @@ class Place:
         tap_limit_s: Longest time for the card's dialogue.
         stale: What each list is worth past its date, where no signed configuration says it.
         guest_pass_back_s: Seconds within which a second ride of a guest is refused; None where no guests are admitted.
+        leaving: The lane is a way out.
+        risk: What the place risks on a card.
     """
 
     place: str
@@ -69,6 +73,8 @@ class Place:
     tap_limit_s: float
     stale: StalePolicies
     guest_pass_back_s: int | None = None
+    leaving: bool = False
+    risk: RiskRules = NO_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ class Station:
         progress: Told when the reader is tried and when the journal has work, for the watchdog.
         on_tap: Told of each recorded tap after its signal.
         on_ready: Called once, when the reader was opened or the lamp shows that it could not be.
+        position: Says where the gate is at a moment.
     """
 
     reader: Reader
@@ -137,6 +144,7 @@ class Station:
     progress: Progress
     on_tap: Callable[[TapReport], None] = field(default=lambda _report: None)
     on_ready: Callable[[], None] = field(default=lambda: None)
+    position: Callable[[Instant], Position] = field(default=lambda _at: NOWHERE)
     _shown_s: float = float("-inf")
     _ready: bool = False
     look_ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look-ahead"))
@@ -262,6 +270,9 @@ class Station:
                 document=who.document,
                 assurance=who.assurance,
                 guest=guest,
+                position=self.position(at),
+                risk=self.where.risk,
+                leaving=self.where.leaving,
             )
         shown = None if seen.proof is None else seen.proof.shown
         worth = standing(lists, self.where.stale, at, shown)
