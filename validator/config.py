@@ -68,6 +68,8 @@ class GateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         buzzer: BCM number of the buzzer's pin; leave it out where the lane has none.
         barrier: BCM number of the barrier relay's pin; leave it out where the lane has none, as on a bus.
         barrier_active_high: False where the relay board closes on a low level.
+        language: Of what a passenger reads, where there is a display.
+        display: ``bus`` has room for 100 characters, ``gate`` for 150.
     """
 
     driver: Literal["console", "gpio", "none"] = "console"
@@ -77,6 +79,8 @@ class GateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     buzzer: _Pin | None = None
     barrier: _Pin | None = None
     barrier_active_high: bool = True
+    language: Literal["en", "et", "ja"] = "en"
+    display: Literal["bus", "gate"] = "gate"
 
 
 class ListsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

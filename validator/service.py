@@ -13,6 +13,7 @@ import structlog
 
 from hardware.gate import Gate
 from hardware.medium import Reader
+from validator.answer import Display, Language, Passengers
 from validator.clock import SystemClock
 from validator.config import GateConfig
 from validator.cursor import CursorFile
@@ -108,6 +109,7 @@ async def _serve(
             progress,
             on_tap,
             position=position_of(config),
+            passengers=Passengers(Language(config.file.gate.language), Display[config.file.gate.display.upper()]),
         )
         with Notifier.from_environment(os.environ, os.getpid()) as notifier:
             # Garbage is collected between taps (`Station`), never in the middle of one; what start-up made stays.
