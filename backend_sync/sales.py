@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from backend_sync import links, postings
-from backend_sync.sales_table import SALE_RECORDED
+from backend_sync.sales_table import SALE_RECORDED, condition_values, conditions_of
 from backend_sync.schema import POSTING, SALE
 from backend_sync.wire import MAX_INTEGER
 from validator.lists.product_rules import MAX_AMOUNT, breach
@@ -115,8 +115,9 @@ def _refuse_concessions(connection: Connection, new: Sequence[Sale]) -> None:
             )
 
 
-def product_of(row: Any, rides: int, balance: int) -> Product:  # noqa: ANN401 - rows of a join have no type of their own
-    """Return the product of a row of `SALE` with what is left of it."""
+def product_left(row: Any, rides_used: int, amount_used: int) -> Product:  # noqa: ANN401 - rows of a join have no type
+    """Return the product of a row of `SALE` with what is left of it: never below zero, or below its floor."""
+    rides, balance = max(0, row.rides - rides_used), max(-row.floor, row.balance - amount_used)
     return Product(
         product_id=row.id,
         kind=ProductKind(row.kind),
@@ -130,6 +131,7 @@ def product_of(row: Any, rides: int, balance: int) -> Product:  # noqa: ANN401 -
         places=frozenset(json.loads(row.places)),
         residents_only=bool(row.residents_only),
         least_assurance=Assurance(row.least_assurance),
+        conditions=conditions_of(row),
     )
 
 
@@ -167,4 +169,5 @@ def _row(sale: Sale) -> dict[str, Any]:
         "least_assurance": int(product.least_assurance),
         "price": sale.price,
         "sold_ms": sale.sold_ms,
+        **condition_values(product.conditions),
     }

@@ -33,7 +33,7 @@ from backend_sync.append_only import forbid, is_there
 from backend_sync.issuing_tables import create_issuing
 from backend_sync.links_table import create_links
 from backend_sync.revocations_table import create_revocations
-from backend_sync.sales_table import create_order_of_sales
+from backend_sync.sales_table import condition_columns, create_order_of_sales, tell_conditions
 
 METADATA = MetaData()
 
@@ -161,6 +161,7 @@ SALE = Table(
     Column("least_assurance", BigInteger, nullable=False),
     Column("price", BigInteger, nullable=False),
     Column("sold_ms", BigInteger, nullable=False),
+    *condition_columns(),
 )
 
 POSTING = Table(
@@ -288,5 +289,6 @@ _STEPS: tuple[Callable[[Connection], None], ...] = (
     _tell_least_assurances,
     create_revocations,
     create_order_of_sales,
+    tell_conditions,
 )
 """Step n brings schema n-1 to n. A step that was released is never changed; a change of the tables is a new step."""

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection, Subquery, func, or_, select
 
-from backend_sync.sales import last_row, product_of
+from backend_sync.sales import last_row, product_left
 from backend_sync.sales_table import SALE_RECORDED
 from backend_sync.schema import POSITION, SALE, TAP
 from validator.model import Outcome, Product
@@ -45,7 +45,7 @@ class TicketSnapshot:
         return {row.device: (row.epoch, row.contiguous) for row in rows}
 
     def product_states(self) -> Iterator[tuple[bytes, Product]]:
-        """Yield ``(credential_id, product)`` with what is left, in the order of product ids; never below zero."""
+        """Yield ``(credential_id, product)`` with what is left, in the order of product ids."""
         newest = _newest()
         used = (
             select(
@@ -73,8 +73,7 @@ class TicketSnapshot:
             .execution_options(yield_per=_CHUNK)
         )
         for row in rows:
-            rides, balance = max(0, row.rides - row.rides_used), max(0, row.balance - row.amount_used)
-            yield row.credential_id, product_of(row, rides, balance)
+            yield row.credential_id, product_left(row, row.rides_used, row.amount_used)
 
     def last_sale(self) -> int:
         """Return the number of the last sale that is in the snapshot, in the order in which they were recorded."""
@@ -95,8 +94,7 @@ class TicketSnapshot:
                 return
             rides, amounts = self._used([each.id for each in sold], horizons)
             for each in sold:
-                left = max(0, each.rides - rides[each.id]), max(0, each.balance - amounts[each.id])
-                yield each.row, each.credential_id, product_of(each, *left)
+                yield each.row, each.credential_id, product_left(each, rides[each.id], amounts[each.id])
             row = sold[-1].row
 
     def _used(

@@ -18,9 +18,11 @@ class ConsoleGate:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    async def show(self, signal: Signal) -> None:
-        """Print the signal."""
+    async def show(self, signal: Signal, text: str = "") -> None:
+        """Print the signal, and what the passenger reads below it."""
         self._console.print(line(signal))
+        if text:
+            self._console.print(Text(f"  {text}"))
 
     async def close(self) -> None:
         """Print that the lamp is dark."""
@@ -30,7 +32,7 @@ class ConsoleGate:
 class NullGate:
     """A `hardware.gate.Gate` for a reader that stands alone."""
 
-    async def show(self, signal: Signal) -> None:
+    async def show(self, signal: Signal, text: str = "") -> None:
         """Do nothing."""
 
     async def close(self) -> None:

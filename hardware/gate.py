@@ -59,8 +59,13 @@ CUES: dict[Signal, Cue] = {
 class Gate(Protocol):
     """Barrier, lamp and buzzer of one lane."""
 
-    async def show(self, signal: Signal) -> None:
-        """Show the signal and open the barrier if it grants; returns at once, the cue plays by itself."""
+    async def show(self, signal: Signal, text: str = "") -> None:
+        """Show the signal and open the barrier if it grants; returns at once, the cue plays by itself.
+
+        Args:
+            signal: What to show.
+            text: One line for the passenger, where the gate has a display; empty for none.
+        """
         ...
 
     async def close(self) -> None:

@@ -81,7 +81,7 @@ class GpioGate:
             self._release()
             raise GpioError(f"gate pins {pins}: {error}; compare the configuration with the wiring") from error
 
-    async def show(self, signal: Signal) -> None:
+    async def show(self, signal: Signal, text: str = "") -> None:  # noqa: ARG002 - lamps have no letters
         """Show the signal and open the barrier if it grants; returns at once, the cue plays by itself."""
         cue = CUES[signal]
         if cue.opens:

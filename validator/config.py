@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -67,6 +68,8 @@ class GateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         buzzer: BCM number of the buzzer's pin; leave it out where the lane has none.
         barrier: BCM number of the barrier relay's pin; leave it out where the lane has none, as on a bus.
         barrier_active_high: False where the relay board closes on a low level.
+        language: Of what a passenger reads, where there is a display.
+        display: ``bus`` has room for 100 characters, ``gate`` for 150.
     """
 
     driver: Literal["console", "gpio", "none"] = "console"
@@ -76,6 +79,8 @@ class GateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     buzzer: _Pin | None = None
     barrier: _Pin | None = None
     barrier_active_high: bool = True
+    language: Literal["en", "et", "ja"] = "en"
+    display: Literal["bus", "gate"] = "gate"
 
 
 class ListsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +120,10 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         retention_days: Days that acknowledged taps stay in the journal.
         guests: Whether a card of another region, which holds nothing here, rides where the status list calls it good.
         guest_pass_back_s: Seconds within which a second ride of a guest at this place is refused.
+        velocity_rides: So many rides one card may take here within `velocity_s`; 0 for any number.
+        velocity_s: Seconds.
+        first_ride_floor: How far below zero pay as you go may run on a card that this gate has never seen, in minor
+            units; left out, as far as the product says.
     """
 
     least_assurance: Literal["chip", "holder"] = "chip"
@@ -122,6 +131,30 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=3660)] = 7
     guests: Literal["refuse", "admit"] = "refuse"
     guest_pass_back_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 600
+    velocity_rides: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    velocity_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
+    first_ride_floor: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+
+
+class PositionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[position]``: where the gate is, as far as products ask, and which way its lane leads.
+
+    Attributes:
+        lane: ``entry``, ``exit``, or ``none`` where one tap is one ride or a lane leads both ways.
+        zones: Zones that the place is in.
+        network: The network that it is in.
+        time_zone: Of the clocks on the walls, as in ``Europe/Tallinn``; hours of products go by it.
+        feed: Path of the file that says where the vehicle is (`validator.vehicle_feed`); then zones and network are
+            its, and none are said here.
+        feed_age_s: Seconds for which that file is good.
+    """
+
+    lane: Literal["none", "entry", "exit"] = "none"
+    zones: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()
+    network: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    time_zone: str = "UTC"
+    feed: str | None = None
+    feed_age_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 120
 
 
 class SamSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -184,6 +217,7 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lists: The lists.
         gate: The gate.
         policy: The policy.
+        position: The position.
         uplink: The uplink; a gate without one works and keeps its taps.
         catalogue: The catalogue; without one, lists are brought by hand (``backend-sync publish install``).
     """
@@ -200,6 +234,7 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cards: CardsSection = CardsSection()
     gate: GateSection = GateSection()
     policy: PolicySection = PolicySection()
+    position: PositionSection = PositionSection()
     uplink: UplinkSection | None = None
     catalogue: CatalogueSection | None = None
 
@@ -261,6 +296,19 @@ class GateConfig:
         """
         return self.public_keys(self.file.lists.publishers, "lists.publishers")
 
+    def time_zone(self) -> ZoneInfo:
+        """Return the zone of the clocks on the walls.
+
+        Raises:
+            ConfigError: This machine knows no such zone.
+        """
+        name = self.file.position.time_zone
+        try:
+            return ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            what = f"no time zone {name!r} on this machine; name one as in Europe/Tallinn, or install tzdata"
+            raise ConfigError(f"{self.path}: position.time_zone: {what}") from None
+
     def catalogue_root(self) -> bytes | None:
         """Read the root that this device was made with; None where it has no catalogue.
 
@@ -285,6 +333,11 @@ def load(path: Path) -> GateConfig:
     why = order_breach(config.file.cards.families)
     if why is not None:
         raise ConfigError(f"{path}: cards.families: {why}")
+    position = config.file.position
+    if position.feed is not None and (position.zones or position.network):
+        what = "the feed says where the vehicle is; leave out zones and network, or the feed"
+        raise ConfigError(f"{path}: position: {what}")
+    config.time_zone()
     if not config.file.lists.publishers and config.file.catalogue is None:
         what = "nobody's lists would be believed; name a publisher's key, or the root in [catalogue]"
         raise ConfigError(f"{path}: lists.publishers: {what}")

@@ -65,7 +65,10 @@ class Rule:
     outcome: Outcome = Outcome.DENY
 
 
-GRANTING = frozenset({Reason.VALID, Reason.RECOVERED})
+RIDING = frozenset({Reason.VALID, Reason.FIRST_RIDE, Reason.POSITION_UNKNOWN})
+"""Reasons for a ride of its own: nothing was uncertain of the right, or what was."""
+
+GRANTING = RIDING | {Reason.RECOVERED}
 """Reasons that only a grant may carry."""
 
 
@@ -102,6 +105,7 @@ def _may_ride(facts: Facts) -> bool:
         and isinstance(facts.right, Entitlement)
         and facts.right.rides >= 0
         and facts.right.amount >= 0
+        and facts.right.reason in RIDING
         and not _above_limit(facts)
         and not any(_unusable(freshness) for freshness in (facts.trust, facts.deny, facts.tickets))
     )
@@ -109,6 +113,10 @@ def _may_ride(facts: Facts) -> bool:
 
 def _recovers(facts: Facts) -> bool:
     return isinstance(facts.right, Entitlement) and facts.right.recovers is not None
+
+
+def _ride_reason(facts: Facts) -> Reason:
+    return facts.right.reason if isinstance(facts.right, Entitlement) else UNEXPECTED.reason
 
 
 def _takes_nothing(facts: Facts) -> bool:
@@ -151,7 +159,7 @@ RULES: tuple[Rule, ...] = (
         Reason.RECOVERED,
         Outcome.GRANT,
     ),
-    Rule("ride", lambda f: _may_ride(f) and not _recovers(f), Reason.VALID, Outcome.GRANT),
+    Rule("ride", lambda f: _may_ride(f) and not _recovers(f), _ride_reason, Outcome.GRANT),
 )
 
 UNEXPECTED = Decision(Outcome.DENY, Reason.PRESENT_AGAIN)
@@ -170,6 +178,6 @@ def decide(facts: Facts) -> Decision:
 def _granted(facts: Facts, reason: Reason) -> Decision:
     if not isinstance(facts.who, Identity) or not isinstance(facts.right, Entitlement):
         return UNEXPECTED
-    stale = Freshness.GRACE in (facts.trust, facts.deny, facts.tickets) or facts.right.doubtful
-    uncertain = stale or facts.who.early or facts.right.early
+    stale = Freshness.GRACE in (facts.trust, facts.deny, facts.tickets)
+    uncertain = stale or facts.who.early or facts.right.uncertain or facts.right.reason is not Reason.VALID
     return Decision(Outcome.GRANT, reason, graced=uncertain, entitlement=facts.right)

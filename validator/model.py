@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum, unique
 
+from validator.conditions import ORDINARY, Conditions
 from validator.list_facts import ListVersions
 
 CREDENTIAL_ID_BYTES = 16
@@ -27,6 +28,8 @@ class Reason(IntEnum):
 
     VALID = 1
     RECOVERED = 2  # the first tap was torn away before the signal; this one costs nothing
+    FIRST_RIDE = 3  # graced: pay as you go, and this gate has never seen the card before
+    POSITION_UNKNOWN = 4  # graced: the ticket is for some zones or networks, and the vehicle cannot tell where it is
 
     PRESENT_AGAIN = 10
     UNKNOWN_MEDIUM = 11
@@ -58,6 +61,10 @@ class Reason(IntEnum):
     NOT_VALID_HERE = 46
     PASS_BACK = 47
     RESIDENTS_ONLY = 48  # a concession for residents, and the card is an e-resident's
+    PROOF_ENDED = 49  # a concession, and what proved the right to it has run out
+    NOT_VALID_NOW = 50  # outside the hours or weekdays that the ticket is for
+    TOO_MANY_RIDES = 51  # more rides within a short time than one card may take at this gate
+    FIRST_RIDE_LIMIT = 52  # pay as you go: more on credit than a card gets that this gate has never seen before
 
     CAN_NEEDED = 60  # the card says nothing before it is shown the number that is printed on it
     WRONG_CAN = 61
@@ -238,6 +245,7 @@ class ProductKind(IntEnum):
     PERIOD_PASS = 1
     CARNET = 2  # a number of rides
     STORED_VALUE = 3  # an amount of money, from which a flat fare is taken
+    PAY_AS_YOU_GO = 4  # priced afterwards; a deposit and a floor bound what is owed meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +259,16 @@ class Product:
         valid_until: Seconds since 1970 UTC, exclusive.
         active_from: Seconds since 1970 UTC; sale time plus activation delay.
         rides: Rides left as of the list's horizon (carnet), else 0.
-        balance: Minor units left as of the list's horizon (stored value), else 0.
-        fare: Minor units that one ride costs (stored value), else 0.
+        balance: Minor units left as of the list's horizon (stored value; of the deposit of pay as you go, where what is
+            owed counts below zero), else 0.
+        fare: Minor units that one tap takes (stored value), or that it is assumed to cost until it is priced (pay as
+            you go), else 0.
         pass_back_s: Seconds within which a second ride at the same place is refused; 0 allows group boarding.
         places: Places where it is valid; empty means everywhere.
         residents_only: A concession: an identity card that is tapped for it has to be a resident's. Other cards were
             asked when it was sold.
         least_assurance: Least rung of the ladder on which a gate takes a ride from it; a place may ask for more.
+        conditions: What most products do not say.
     """
 
     product_id: int
@@ -272,6 +283,7 @@ class Product:
     places: frozenset[str] = frozenset()
     residents_only: bool = False
     least_assurance: Assurance = Assurance.CHIP
+    conditions: Conditions = ORDINARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +301,7 @@ class Use:
         amount: Minor units taken from stored value.
         ratified: The card was still there when the gate had signalled, so the passenger saw the grant.
         recovers: Sequence number of the torn tap that this one repeats, or None.
+        leaving: It was on the way out.
     """
 
     seq: int
@@ -301,6 +314,7 @@ class Use:
     amount: int
     ratified: bool
     recovers: int | None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +327,9 @@ class Entitlement:
         amount: Minor units that this tap takes.
         recovers: Sequence number of the torn tap that this one repeats (then it takes nothing), or None.
         early: The product seems not yet valid, and the clock is not synchronised, so this is not held against it.
-        doubtful: A guest's, and the status list is not the one that should be in force.
+        doubtful: Something else is uncertain: a guest's status list is not the one that should be in force, or the
+            clock cannot tell that the hour is wrong, or `reason` says what.
+        reason: Why it is granted, unless it repeats a torn tap: `VALID`, or what is uncertain.
     """
 
     product: Product | None
@@ -322,6 +338,17 @@ class Entitlement:
     recovers: int | None = None
     early: bool = False
     doubtful: bool = False
+    reason: Reason = Reason.VALID
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether a grant is graced because of the right itself."""
+        return self.early or self.doubtful
+
+    @property
+    def riders(self) -> int:
+        """How many travel on this tap."""
+        return 1 if self.product is None else self.product.conditions.riders
 
     @property
     def product_id(self) -> int | None:

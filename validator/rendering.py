@@ -20,6 +20,7 @@ def tap_event(report: TapReport) -> dict[str, Any]:
         "signal": report.signal.value,
         "outcome": tap.outcome.name,
         "reason": tap.reason.name,
+        "answer": report.answer,
         "graced": tap.graced,
         "ratified": report.ratified,
         "credential_id": None if tap.credential_id is None else tap.credential_id.hex(),

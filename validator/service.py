@@ -13,6 +13,7 @@ import structlog
 
 from hardware.gate import Gate
 from hardware.medium import Reader
+from validator.answer import Display, Language, Passengers
 from validator.clock import SystemClock
 from validator.config import GateConfig
 from validator.cursor import CursorFile
@@ -22,13 +23,16 @@ from validator.journal_file import JournalError
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists import installed
 from validator.lists.gate_rules import HOUR_S, StalePolicy, policies
-from validator.model import Assurance
+from validator.model import Assurance, Instant
+from validator.position import Position
 from validator.profiles.attempt import CardKeys
 from validator.publishers import Publishers
+from validator.risk import RiskRules
 from validator.rollback import open_whole
 from validator.station import JOURNAL, READER, Place, Station, TapReport
 from validator.supervision import Notifier, Progress, watch
 from validator.toml_file import ConfigError
+from validator.vehicle_feed import FixedPosition, VehiclePosition
 
 log = structlog.get_logger()
 
@@ -104,6 +108,8 @@ async def _serve(
             lists,
             progress,
             on_tap,
+            position=position_of(config),
+            passengers=Passengers(Language(config.file.gate.language), Display[config.file.gate.display.upper()]),
         )
         with Notifier.from_environment(os.environ, os.getpid()) as notifier:
             # Garbage is collected between taps (`Station`), never in the middle of one; what start-up made stays.
@@ -196,12 +202,22 @@ def place_of(config: GateConfig) -> Place:
         least_assurance=Assurance[policy.least_assurance.upper()],
         tap_limit_s=policy.tap_limit_s,
         guest_pass_back_s=policy.guest_pass_back_s if policy.guests == "admit" else None,
+        leaving=config.file.position.lane == "exit",
+        risk=RiskRules(policy.velocity_rides, policy.velocity_s, policy.first_ride_floor),
         stale=policies(
             trust=StalePolicy(int(lists.trust_grace_h * HOUR_S)),
             deny=StalePolicy(int(lists.deny_grace_h * HOUR_S)),
             tickets=StalePolicy(int(lists.tickets_grace_h * HOUR_S)),
         ),
     )
+
+
+def position_of(config: GateConfig) -> Callable[[Instant], Position]:
+    """Return what says where the gate is: its file, or the feed of the vehicle that it is on."""
+    told, zone = config.file.position, config.time_zone()
+    if told.feed is not None:
+        return VehiclePosition(config.resolve(told.feed), told.feed_age_s, zone)
+    return FixedPosition(Position(frozenset(told.zones), told.network), zone)
 
 
 async def _follow_lists(station: Station, publishers: Publishers) -> None:

@@ -12,7 +12,9 @@ import structlog
 
 from hardware.gate import Gate, Signal
 from hardware.medium import Medium, Met, Reader, ReaderError, Target, Technology
+from validator import answer as answers
 from validator import choice, decision, entitlement
+from validator.answer import ANYBODY, Passengers
 from validator.choice import Family, TagFamily
 from validator.clock import SystemClock
 from validator.decision import Facts
@@ -25,9 +27,11 @@ from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists, guest_at
 from validator.lookahead import TapLookAhead
 from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
+from validator.position import NOWHERE, Position
 from validator.presentation import Examiner, Presented, Stopwatch, Verdict
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
 from validator.proof import CardProof
+from validator.risk import NO_RULES, RiskRules
 from validator.standing import standing
 from validator.supervision import Progress
 
@@ -60,6 +64,8 @@ class Place:
         tap_limit_s: Longest time for the card's dialogue.
         stale: What each list is worth past its date, where no signed configuration says it.
         guest_pass_back_s: Seconds within which a second ride of a guest is refused; None where no guests are admitted.
+        leaving: The lane is a way out.
+        risk: What the place risks on a card.
     """
 
     place: str
@@ -69,6 +75,8 @@ class Place:
     tap_limit_s: float
     stale: StalePolicies
     guest_pass_back_s: int | None = None
+    leaving: bool = False
+    risk: RiskRules = NO_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ class TapReport:
         traffic: APDUs and octets exchanged.
         card_ms: Waiting for the card until the signal, activation included.
         stages_ms: Own work by stage: dialogue, trust, settle (decide and commit), signal.
+        answer: What the passenger read.
     """
 
     seq: int
@@ -94,6 +103,7 @@ class TapReport:
     traffic: Traffic
     card_ms: float
     stages_ms: dict[str, float]
+    answer: str = ""
 
     @property
     def own_ms(self) -> float:
@@ -123,6 +133,8 @@ class Station:
         progress: Told when the reader is tried and when the journal has work, for the watchdog.
         on_tap: Told of each recorded tap after its signal.
         on_ready: Called once, when the reader was opened or the lamp shows that it could not be.
+        position: Says where the gate is at a moment.
+        passengers: Who reads the display.
     """
 
     reader: Reader
@@ -137,6 +149,8 @@ class Station:
     progress: Progress
     on_tap: Callable[[TapReport], None] = field(default=lambda _report: None)
     on_ready: Callable[[], None] = field(default=lambda: None)
+    position: Callable[[Instant], Position] = field(default=lambda _at: NOWHERE)
+    passengers: Passengers = ANYBODY
     _shown_s: float = float("-inf")
     _ready: bool = False
     look_ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look-ahead"))
@@ -212,19 +226,17 @@ class Station:
         seen, watch = await tapping.examiner.examine(met), tapping.examiner.watch
         self.progress.moved(JOURNAL, time.monotonic())
         try:
-            recorded = await self.journal.settle(
-                _named(seen.who), lambda uses: self._decide(seen, tapping.moment(), uses)
-            )
+            recorded = await self.journal.settle(_named(seen.who), lambda uses: self._decide(seen, tapping, uses))
         finally:
             # A journal that fails is a fault for the lamp; only one that hangs starves the watchdog.
             self.progress.rests(JOURNAL)
         watch.lap("settle")
-        await self.gate.show(_signal(recorded.tap))
+        await self.gate.show(_signal(recorded.tap), tapping.answer)
         watch.lap("signal")
-        await self._afterwards(seen, recorded, watch)
+        await self._afterwards(seen, recorded, watch, tapping.answer)
         return seen.medium
 
-    async def _afterwards(self, seen: Presented, recorded: Recorded, watch: Stopwatch) -> None:
+    async def _afterwards(self, seen: Presented, recorded: Recorded, watch: Stopwatch, answer: str) -> None:
         """What need not happen before the passenger sees the signal; nothing here takes the signal back."""
         tap, card_ms, ratified = recorded.tap, watch.card_ms, False
         try:
@@ -238,15 +250,26 @@ class Station:
                 self.cards.learn(seen.proof, seen.who)
             technology = seen.medium.target.technology
             self.on_tap(
-                TapReport(recorded.seq, tap, _signal(tap), ratified, technology, seen.traffic, card_ms, watch.stages_ms)
+                TapReport(
+                    recorded.seq,
+                    tap,
+                    _signal(tap),
+                    ratified,
+                    technology,
+                    seen.traffic,
+                    card_ms,
+                    watch.stages_ms,
+                    answer,
+                )
             )
         if tap.reason in _AGAIN:
             await asyncio.sleep(HOLD_OFF_S)
 
-    def _decide(self, seen: Presented, moment: "_Moment", uses: Sequence[Use]) -> Tap:
+    def _decide(self, seen: Presented, tapping: "_Tapping", uses: Sequence[Use]) -> Tap:
         """Decide inside the journal's transaction: own uses cannot change between this look and the commit."""
+        moment = tapping.moment()
         at, lists = moment.at, moment.lists
-        who, right = seen.who, None
+        who, right, horizon, position = seen.who, None, 0, self.position(at)
         if isinstance(who, Identity):
             epoch, seq = lists.horizon(self.journal.device)
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
@@ -262,6 +285,9 @@ class Station:
                 document=who.document,
                 assurance=who.assurance,
                 guest=guest,
+                position=position,
+                risk=self.where.risk,
+                leaving=self.where.leaving,
             )
         shown = None if seen.proof is None else seen.proof.shown
         worth = standing(lists, self.where.stale, at, shown)
@@ -277,6 +303,8 @@ class Station:
             )
         )
         taken = verdict.entitlement
+        unsynced = [use for use in uses if use.seq > horizon]
+        tapping.answer = answers.answer(verdict, unsynced, position.offset_s, self.passengers)
         return Tap(
             at=at,
             place=self.where.place,
@@ -323,6 +351,7 @@ class _Tapping:
     def __init__(self, station: Station) -> None:
         self._station = station
         self._moment: _Moment | None = None
+        self.answer = ""
         self.examiner = Examiner(station.reader, self._ask, self._judge, station.where.tap_limit_s)
 
     def moment(self) -> _Moment:

@@ -50,7 +50,7 @@ class RecordingGate:
         self.ready_again = asyncio.Event()
         self.closed = False
 
-    async def show(self, signal: Signal) -> None:
+    async def show(self, signal: Signal, text: str = "") -> None:
         if signal is Signal.FAULT:
             self.faulted.set()
         if signal is Signal.READY and self.shown:

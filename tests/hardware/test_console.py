@@ -44,3 +44,9 @@ def test_the_lamp_is_coloured_where_the_terminal_is(signal: Signal) -> None:
 async def test_the_silent_gate_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     await show_all(NullGate())
     assert capfd.readouterr() == ("", "")
+
+
+async def test_what_a_passenger_reads_stands_below_the_signal() -> None:
+    console = Console(width=60, file=io.StringIO())
+    await ConsoleGate(console).show(Signal.GRANT, "valid; [4] rides left")
+    assert printed(console).splitlines()[1] == "  valid; [4] rides left"

@@ -192,3 +192,18 @@ def test_check_names_lists_that_are_missing(tmp_path: Path) -> None:
     done = validator("check", "--config", str(write(tmp_path)))
     assert done.returncode == os.EX_DATAERR
     assert "no trust or deny or tickets list is installed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("position", "told"),
+    [
+        ('time_zone = "Mars/Olympus"', "position.time_zone: no time zone 'Mars/Olympus'"),
+        ('time_zone = "../etc"', "position.time_zone: no time zone"),
+        ('feed = "position.json"\nzones = ["A"]', "leave out zones and network, or the feed"),
+        ('lane = "out"', "'out'"),
+    ],
+)
+def test_a_position_that_makes_no_sense_is_told(tmp_path: Path, position: str, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        gate_file.load(write(tmp_path, f"{GOOD}\n[position]\n{position}\n"))
+    assert told in str(refused.value)

@@ -33,7 +33,8 @@ GOOD = Facts(CARD, RIDE, Freshness.FRESH, Freshness.FRESH, Freshness.FRESH, Assu
 NO_LISTS = replace(GOOD, trust=Freshness.MISSING, deny=Freshness.MISSING, tickets=Freshness.MISSING)
 PURSE = Product(2, ProductKind.STORED_VALUE, 0, 1, 0, balance=900, fare=300)
 FARE = Entitlement(PURSE, amount=300)
-GRANTS = {Reason.VALID, Reason.RECOVERED}
+UNCERTAIN = {Reason.FIRST_RIDE, Reason.POSITION_UNKNOWN}
+GRANTS = {Reason.VALID, Reason.RECOVERED} | UNCERTAIN
 DENIALS = [reason for reason in Reason if reason not in GRANTS]
 
 
@@ -77,6 +78,14 @@ CASES: list[tuple[str, Facts, Decision]] = [
     ],
     ("torn-tap-recovered", replace(GOOD, right=AGAIN), Decision(Outcome.GRANT, Reason.RECOVERED, entitlement=AGAIN)),
     ("ride", GOOD, Decision(Outcome.GRANT, Reason.VALID, entitlement=RIDE)),
+    *[
+        (
+            "ride",
+            replace(GOOD, right=replace(RIDE, reason=reason)),
+            Decision(Outcome.GRANT, reason, graced=True, entitlement=replace(RIDE, reason=reason)),
+        )
+        for reason in sorted(UNCERTAIN)
+    ],
     ("ride", replace(GOOD, least_assurance=Assurance.CLAIMED), Decision(Outcome.GRANT, Reason.VALID, entitlement=RIDE)),
 ]
 
@@ -92,6 +101,7 @@ CONTRADICTIONS = [
     replace(GOOD, right=replace(AGAIN, amount=1)),
     replace(GOOD, right=replace(RIDE, rides=-1)),
     replace(GOOD, right=replace(RIDE, amount=-1)),
+    *[replace(GOOD, right=replace(RIDE, reason=reason)) for reason in [*DENIALS, Reason.RECOVERED]],
 ]
 
 
@@ -122,6 +132,7 @@ def test_facts_that_contradict_each_other_ask_for_the_card_again(facts: Facts) -
         replace(GOOD, tickets=Freshness.GRACE),
         replace(GOOD, who=replace(CARD, early=True)),
         replace(GOOD, right=replace(RIDE, early=True)),
+        replace(GOOD, right=replace(RIDE, doubtful=True)),
         replace(GOOD, right=AGAIN, deny=Freshness.GRACE),
         replace(GOOD, right=RIDE, deny=Freshness.GRACE, value_limit=UP_TO_NOTHING),
         replace(GOOD, right=Entitlement(CARNET), deny=Freshness.GRACE, value_limit=UP_TO_NOTHING),
@@ -143,6 +154,7 @@ RIGHTS: list[Entitlement | Reason | None] = [
         Entitlement(CARNET, rides, amount, recovers, early)
         for rides, amount, recovers, early in product((-1, 0, 1), (-1, 0, 1), (None, 3), (False, True))
     ],
+    *[replace(RIDE, reason=reason) for reason in Reason],
 ]
 FACTS = st.builds(
     Facts,
@@ -164,6 +176,7 @@ def every_check_holds(facts: Facts) -> bool:
         and isinstance(facts.right, Entitlement)
         and {facts.trust, facts.deny, facts.tickets} <= {Freshness.FRESH, Freshness.GRACE}
         and min(facts.right.rides, facts.right.amount) >= 0
+        and facts.right.reason in GRANTS - {Reason.RECOVERED}
         and (facts.value_limit is None or facts.right.amount <= facts.value_limit.amount)
         and (facts.right.recovers is None or (facts.right.rides, facts.right.amount) == (0, 0))
     )

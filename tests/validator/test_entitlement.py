@@ -326,6 +326,9 @@ def test_what_is_granted_is_held_and_not_overspent(
     if product.kind is ProductKind.CARNET:
         assert found.rides == 1
         assert sum(use.rides for use in unsynced) + found.rides <= product.rides
+    if product.kind is ProductKind.PAY_AS_YOU_GO:
+        assert (found.rides, found.amount) == (0, 0)
+        assert product.fare * (len([use for use in unsynced if use.recovers is None]) + 1) <= product.balance
     if product.kind is ProductKind.STORED_VALUE:
         assert found.amount == product.fare
         assert sum(use.amount for use in unsynced) + found.amount <= product.balance

@@ -1,15 +1,19 @@
 """Ticket deltas and the overlay of them: an overlay over a snapshot is the snapshot with every change made."""
 
 from dataclasses import replace
+from typing import Any, cast
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hostile import hostile
 from tests.validator.ticket_making import CHANGES, IDS, PASS, PRODUCTS, PURSE, distinct
+from validator.conditions import Conditions, TimeFrame
 from validator.lists.errors import ListError
 from validator.lists.product_rows import (
+    NUMBERS,
     Shape,
     encode_shapes,
     numbers_of,
@@ -35,7 +39,17 @@ HEAD = b"pilet-ticket-d/1" + BASE.version.to_bytes(8) + BASE.sha256 + bytes(2 * 
 
 CARNET = Product(2**40, ProductKind.CARNET, 5, 2**33, 7, rides=3, places=frozenset({"京都", "b"}), residents_only=True)
 ODD = Product(3, ProductKind.CARNET, 0, 1, 2**62, balance=2**31 - 1, least_assurance=Assurance.HOLDER)
-SEVERAL = [[], [PASS], [PURSE, CARNET], [PASS, PURSE, CARNET, ODD]]
+OLD_TABLE = (
+    "9301929092a162a6e4baace983bd949b01000000c20300000000009b02000000c204000000ce40000000ce7fffffff"
+    "9b02000001c303cd0100000200009b03cc96cd025800c2030000ce400000000000"
+)
+RUSH = TimeFrame(6 * 60, 25 * 60 + 30, 0b1_1111)
+SCHOOL = Conditions("student", "card", 2, frozenset({"A", "B"}), frozenset({"bus"}), frozenset({RUSH}), 14_400)
+LIBRARY = replace(PASS, product_id=4, conditions=Conditions(scheme="library", proof_until=2**33))
+CREDIT = replace(
+    PURSE, product_id=5, kind=ProductKind.PAY_AS_YOU_GO, balance=-150, conditions=SCHOOL._replace(floor=1000)
+)
+SEVERAL = [[], [PASS], [PURSE, CARNET], [PASS, PURSE, CARNET, ODD], [PASS, LIBRARY, CREDIT]]
 PAYLOADS = [
     encode_ticket_delta(TicketOverlay(BASE).delta({bytes([products and 1]) * 16: SEVERAL[products], b"\xff" * 16: []}))
     for products in range(len(SEVERAL))
@@ -92,6 +106,23 @@ class TestRows:
             {"upper_id": 2**63},
             {"upper_until": 2**63},
             {"other": 2**31},
+            {"kind": ProductKind.PAY_AS_YOU_GO},
+            {"conditions": Conditions(floor=1)},
+            {"conditions": Conditions(riders=0)},
+            {"conditions": Conditions(riders=100)},
+            {"conditions": Conditions(day_starts_s=86_400)},
+            {"conditions": Conditions(proof_until=-1)},
+            {"conditions": Conditions(rider="a\n")},
+            {"conditions": Conditions(medium="x" * 65)},
+            {"conditions": Conditions(scheme="\0")},
+            {"conditions": Conditions(zones=frozenset({""}))},
+            {"conditions": Conditions(networks=frozenset({""}))},
+            {"conditions": Conditions(time_frames=frozenset({TimeFrame(5, 5)}))},
+            {"conditions": Conditions(time_frames=frozenset({TimeFrame(-1, 5)}))},
+            {"conditions": Conditions(time_frames=frozenset({TimeFrame(0, 2881)}))},
+            {"conditions": Conditions(time_frames=frozenset({TimeFrame(0, 1, 0)}))},
+            {"conditions": Conditions(time_frames=frozenset({TimeFrame(0, 1, 128)}))},
+            {"conditions": Conditions(time_frames=frozenset(TimeFrame(0, end) for end in range(1, 18)))},
         ],
         ids=str,
     )
@@ -99,6 +130,36 @@ class TestRows:
         table, _ = encode_shapes([shape_of(PASS)._replace(**change)])  # type: ignore[arg-type]  # fields of several types
         with pytest.raises(ListError):
             parse_shapes(table, "table")
+
+    def test_a_table_without_conditions_is_written_as_ever(self) -> None:
+        """The octets are those of the release before there were conditions."""
+        table, _ = encode_shapes(map(shape_of, [PASS, PURSE, CARNET, ODD]))
+        assert table.hex() == OLD_TABLE
+        assert parse_shapes(bytes.fromhex(OLD_TABLE), "table") == encode_shapes(map(shape_of, SEVERAL[3]))[1]
+
+    def test_a_table_in_the_longer_format_says_something(self) -> None:
+        told = cast("list[Any]", msgpack.unpackb(bytes.fromhex(OLD_TABLE)))
+        ordinary = ["", "", 1, [], [], [], 0, "", 0, 0]
+        longer = msgpack.packb([2, told[1], [[*row, 0] for row in told[2]], [ordinary]])
+        with pytest.raises(ListError, match="not in the one form"):
+            parse_shapes(longer, "table")
+
+    @pytest.mark.parametrize("number", [1, 2**31 - 1, -1])
+    def test_conditions_that_are_not_there_are_refused(self, number: int) -> None:
+        told = cast("list[Any]", msgpack.unpackb(encode_shapes([shape_of(LIBRARY)])[0]))
+        told[2][0][-1] = number
+        with pytest.raises(ListError, match="not a table of shapes"):
+            parse_shapes(msgpack.packb(told), "table")
+
+    @given(product=PRODUCTS, cut=st.integers(0, 400))
+    def test_a_table_that_was_cut_is_refused(self, product: Product, cut: int) -> None:
+        table, _ = encode_shapes([shape_of(product)])
+        with pytest.raises(ListError):
+            parse_shapes(table[: cut % len(table)], "table")
+
+    @given(product=PRODUCTS)
+    def test_conditions_cost_a_product_nothing(self, product: Product) -> None:
+        assert len(numbers_of(product)) == NUMBERS.size == 20
 
     @given(column=st.lists(IDS, max_size=20), wanted=IDS, before=st.binary(max_size=20), after=st.binary(max_size=20))
     def test_an_id_is_found_where_it_first_stands(

@@ -5,7 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from validator.lists.product_rules import LEAST_ASSURANCES
+from validator.conditions import DAY_MINUTES, EVERY_DAY, ORDINARY, Conditions, TimeFrame
+from validator.lists.product_rules import LEAST_ASSURANCES, MAX_AMOUNT
 from validator.model import NEVER, Product, ProductKind
 
 PASS = Product(1, ProductKind.PERIOD_PASS, 1_780_000_000, 1_800_000_000, 1_780_000_000)
@@ -22,14 +23,41 @@ IDS = st.one_of(
 )
 
 
-def _product(times: tuple[int, int, int], **others: Any) -> Product:
+FRAMES = st.builds(
+    lambda ends, weekdays: TimeFrame(min(ends), max(ends) + 1, weekdays),
+    st.tuples(*[st.integers(0, 2 * DAY_MINUTES - 1)] * 2),
+    st.integers(1, EVERY_DAY),
+)
+NAMES = st.sampled_from(["", "student", "pensionär", "学生", "library"])
+CONDITIONS = st.just(ORDINARY) | st.builds(
+    Conditions,
+    rider=NAMES,
+    medium=NAMES,
+    riders=st.integers(1, 99),
+    zones=PLACES,
+    networks=PLACES,
+    time_frames=st.frozensets(FRAMES, max_size=3),
+    day_starts_s=st.integers(0, 86_399),
+    scheme=NAMES,
+    floor=st.just(0),
+    proof_until=TIMES,
+)
+
+
+def _product(times: tuple[int, int, int], floor: int, **others: Any) -> Product:
     start, end = sorted(times[:2])
-    return Product(valid_from=min(start, end - 1) if end else 0, valid_until=end or 1, active_from=times[2], **others)
+    begin = min(start, end - 1) if end else 0
+    if others["kind"] is ProductKind.PAY_AS_YOU_GO:
+        others["conditions"] = others["conditions"]._replace(floor=floor)
+        others["fare"] = max(1, others["fare"])
+        others["balance"] = min(others["balance"], MAX_AMOUNT - floor) - floor
+    return Product(valid_from=begin, valid_until=end or 1, active_from=times[2], **others)
 
 
 PRODUCTS = st.builds(
     _product,
     times=st.tuples(TIMES, st.one_of(st.just(NEVER), TIMES), TIMES),
+    floor=AMOUNTS,
     product_id=st.one_of(st.integers(1, 300), st.integers(1, 2**63 - 1)),
     kind=st.sampled_from(ProductKind),
     rides=AMOUNTS,
@@ -39,6 +67,7 @@ PRODUCTS = st.builds(
     places=PLACES,
     residents_only=st.booleans(),
     least_assurance=st.sampled_from(LEAST_ASSURANCES),
+    conditions=CONDITIONS,
 )
 HOLDINGS = st.dictionaries(
     IDS, st.lists(PRODUCTS, max_size=3, unique_by=lambda product: product.product_id), max_size=12

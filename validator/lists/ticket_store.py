@@ -307,7 +307,7 @@ def _numbers_keep_rules(product: Product) -> bool:
         and 0 <= product.valid_from < product.valid_until <= MAX_INTEGER
         and 0 <= product.active_from <= MAX_INTEGER
         and 0 <= product.rides <= MAX_AMOUNT
-        and 0 <= product.balance <= MAX_AMOUNT
+        and 0 <= product.balance + product.conditions.floor <= MAX_AMOUNT
     )
 
 
