@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import families, fleet, issuing, journeys, lists, national, start, tap, tickets
+from bench import decide, families, fleet, issuing, journeys, lists, national, start, tap, tickets
 from bench.figures import Report
 
 BENCHES: dict[str, Callable[[], Coroutine[Any, Any, Report]]] = {
+    "decide": decide.run,
     "tap": tap.run,
     "families": families.run,
     "national": national.run,

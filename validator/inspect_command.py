@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,15 +16,16 @@ from validator.config import CardsSection
 from validator.families import FAMILIES, families
 from validator.holder_secrets import holder_secrets
 from validator.inspecting import RUNGS, Inspection
+from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardStore
 from validator.lists import installed
 from validator.lists.errors import ListError
-from validator.model import Identity
+from validator.model import Identity, Reason, Refusal, Use
 from validator.profiles.attempt import CardKeys
 from validator.publishers import Publishers
 from validator.reading import Desk, read_one
 from validator.reason_words import REASON_WORDS
-from validator.service import clock_of, place_of
+from validator.service import clock_of, place_of, position_of
 from validator.vouching import Authorities
 
 
@@ -77,7 +78,14 @@ def add_to(
             cards.close()
         where = place_of(device)
         inspection = inspecting.inspect(
-            found, lists, where.stale, where.place, at, guest_pass_back_s=where.guest_pass_back_s
+            found,
+            lists,
+            where.stale,
+            where.place,
+            at,
+            guest_pass_back_s=where.guest_pass_back_s,
+            position=position_of(device)(at),
+            uses=_uses(device.journal, found.who),
         )
         if as_json:
             print_json(inspection.to_dict())
@@ -93,8 +101,31 @@ def _show(inspection: Inspection, console: Console) -> None:
     if inspection.compare_photo:
         console.print("  compare the photo on the card with its holder")
     for ticket in inspection.to_dict()["tickets"]:
-        places = ", ".join(ticket["places"]) or "everywhere"
-        console.print(
-            f"  {ticket['kind'].replace('_', ' ')}, {ticket['valid_from']} to {ticket['valid_until']}, {places}",
-            markup=False,
-        )
+        console.print(f"  {_line(ticket)}", markup=False)
+    for right in inspection.to_dict()["rights"]:
+        console.print(f"  no ride: {right['scheme']}: {_line(right)}", markup=False)
+    for tap in inspection.to_dict()["taps"]:
+        took = f", {tap['rides']} ride" if tap["rides"] else f", {tap['amount'] / 100:.2f}" if tap["amount"] else ""
+        console.print(f"  rode {tap['at']}, {tap['place']}{took}", markup=False)
+
+
+def _line(held: dict[str, Any]) -> str:
+    """Say a product in one line: what, until when, where, for whom, and why not."""
+    where = ", ".join([*held["places"], *(f"zone {zone}" for zone in held["zones"]), *held["networks"]]) or "everywhere"
+    left = f", {held['rides']} rides" if held["rides"] else f", {held['balance'] / 100:.2f}" if held["balance"] else ""
+    people = f", for {held['riders']}" if held["riders"] > 1 else ""
+    rider = f", {held['rider']}" if held["rider"] else ""
+    why = "" if held["state"] == Reason.VALID.name else f": {REASON_WORDS[Reason[held['state']]]}"
+    kind = held["kind"].replace("_", " ")
+    return f"{kind}, {held['valid_from']} to {held['valid_until']}, {where}{left}{people}{rider}{why}"
+
+
+def _uses(journal: Path, who: Identity | Refusal) -> list[Use]:
+    """Return what this device granted the card; an inspector's device that never opened a gate has no journal."""
+    if not isinstance(who, Identity) or not journal.exists():
+        return []
+    reader = JournalReader(journal)
+    try:
+        return reader.uses_of(who.credential_id)
+    finally:
+        reader.close()

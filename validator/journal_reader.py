@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from validator import entry
 from validator.envelope import EnvelopeError, Purpose, open_envelope
 from validator.journal_file import JournalError, explaining, read_life
+from validator.journal_uses import uses_of
+from validator.model import Use
 
 _BUSY_MS = 2000
 _VERIFY_BATCH = 1000
@@ -68,6 +70,16 @@ class JournalReader:
         self._follow()
         with explaining(self._path):
             return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM entry").get)
+
+    def uses_of(self, credential_id: bytes) -> list[Use]:
+        """Return what a credential took here, as far as it is kept, in the order of the sequence numbers.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        self._follow()
+        with explaining(self._path):
+            return uses_of(self._db, credential_id)
 
     def entries_after(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
         """Return the next entries in order, as the device sealed them.

@@ -45,6 +45,7 @@ class RecordingGate:
     def __init__(self, journal_path: Path) -> None:
         self._journal_path = journal_path
         self.shown: list[Signal] = []
+        self.read: list[str] = []
         self.recorded: list[int] = []
         self.faulted = asyncio.Event()
         self.ready_again = asyncio.Event()
@@ -56,6 +57,7 @@ class RecordingGate:
         if signal is Signal.READY and self.shown:
             self.ready_again.set()
         self.shown.append(signal)
+        self.read.append(text)
         if signal is not Signal.READY:
             with closing(JournalReader(self._journal_path)) as journal:
                 self.recorded.append(journal.head())

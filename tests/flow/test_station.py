@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from cryptography import x509
@@ -25,11 +26,15 @@ from tests.flow.lane import LIMIT_S, open_lane
 from validator import station
 from validator.card_index import card_name
 from validator.certificates import credential_id, spki_of
+from validator.conditions import Conditions
 from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
 from validator.list_facts import CardStatus
 from validator.lists.status_array import pack
-from validator.model import ProductKind, Reason
+from validator.model import Outcome, ProductKind, Reason
+from validator.reason_words import REASON_WORDS
+from validator.risk import RiskRules
+from validator.vehicle_feed import PositionFile, VehiclePosition, write_position
 
 T = TypeVar("T")
 
@@ -402,3 +407,52 @@ async def test_a_card_of_another_region_rides_where_guests_are_admitted(tmp_path
         lane.publish()
         report = await lane.present(card)
         assert (report.tap.reason, report.tap.product_id) == (Reason.VALID, 1)
+
+
+async def test_what_a_passenger_reads_is_what_the_tap_made_of_the_product(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        card = lane.card()
+        lane.sell(card, ProductKind.CARNET, rides=2)
+        lane.publish()
+        read = [(await lane.present(card)).answer for _ in range(3)]
+        assert [said.split("; until ")[0] for said in read] == [
+            "valid; 1 ride left",
+            "valid; 0 rides left",
+            REASON_WORDS[Reason.RIDES_USED_UP],
+        ]
+        assert [text for text in lane.gate.read if text] == read
+
+
+async def test_on_the_way_out_nothing_is_taken(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        lane.station.where = replace(lane.station.where, leaving=True)
+        card = lane.card()
+        lane.sell(card, ProductKind.CARNET, rides=1, pass_back_s=600)
+        lane.publish()
+        taps = [(await lane.present(card)).tap for _ in range(3)]
+        assert [(tap.outcome, tap.rides) for tap in taps] == [(Outcome.GRANT, 0)] * 3
+
+
+async def test_a_bus_that_is_lost_takes_a_ticket_for_its_network(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        feed = tmp_path / "position.json"
+        lane.station.position = VehiclePosition(feed, 10**9, ZoneInfo("UTC"))
+        card = lane.card()
+        lane.sell(card, conditions=Conditions(networks=frozenset({"bus"})))
+        lane.publish()
+        tap = (await lane.present(card)).tap
+        assert (tap.outcome, tap.reason, tap.graced) == (Outcome.GRANT, Reason.POSITION_UNKNOWN, True)
+        for network, reason in (("bus", Reason.VALID), ("rail", Reason.NOT_VALID_HERE)):
+            write_position(feed, PositionFile(int(lane.now.timestamp()), network=network))
+            tap = (await lane.present(card)).tap
+            assert (tap.reason, tap.graced) == (reason, False)
+
+
+async def test_a_place_bounds_how_often_a_card_rides(tmp_path: Path) -> None:
+    async with open_lane(tmp_path) as lane:
+        lane.station.where = replace(lane.station.where, risk=RiskRules(rides=2, within_s=600))
+        card = lane.card()
+        lane.sell(card)
+        lane.publish()
+        reasons = [(await lane.present(card)).tap.reason for _ in range(3)]
+        assert reasons == [Reason.VALID, Reason.VALID, Reason.TOO_MANY_RIDES]

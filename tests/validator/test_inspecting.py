@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.validator.authority import NOW, seconds
 from tests.validator.judging import instant
+from validator.conditions import Conditions
+from validator.decision import GRANTING
 from validator.dialogue import Traffic
 from validator.families import FAMILIES, NATIONAL_FAMILIES
 from validator.inspecting import RUNGS, Inspection, inspect
@@ -18,7 +20,7 @@ from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind, Manifest
 from validator.lists.ticket_store import TicketStore, write_ticket_store
 from validator.lists.tickets import published_tickets
-from validator.model import Assurance, DocumentType, Identity, Product, ProductKind, Reason, Refusal, Scheme
+from validator.model import Assurance, DocumentType, Identity, Product, ProductKind, Reason, Refusal, Scheme, Use
 from validator.proof import BareKey, Certificate, EnrolledUnder, IdCertificate, Shown
 from validator.reading import Reading
 from validator.trust_store import TrustStore
@@ -149,7 +151,7 @@ def test_what_the_ticket_is_worth_here(device: Device, kind: str) -> None:
 
 def test_somebody_elses_ticket_is_not_shown(device: Device) -> None:
     found = device.inspect(replace(somebody(), credential_id=SOMEBODY_ELSE))
-    assert (found.verdict.reason, found.products) == (Reason.NO_TICKET, ())
+    assert (found.verdict.reason, found.held) == (Reason.NO_TICKET, ())
 
 
 STALE = {
@@ -201,7 +203,7 @@ class TestLists:
         assert device.inspect(somebody(), Certificate(b"")).verdict.granted
 
 
-@pytest.mark.parametrize("reason", [one for one in Reason if one not in {Reason.VALID, Reason.RECOVERED}])
+@pytest.mark.parametrize("reason", sorted(set(Reason) - GRANTING))
 def test_a_card_that_was_refused_is_told_why_and_has_no_ticket(device: Device, reason: Reason) -> None:
     told = device.inspect(Refusal(reason, "esteid2018", SOMEBODY)).to_dict()
     assert (told["valid"], told["reason"]) == (False, reason.name)
@@ -233,6 +235,42 @@ def test_nothing_that_names_the_person_or_the_card_is_told(
         "assurance",
         "compare_photo",
         "tickets",
+        "rights",
+        "taps",
     }
     assert set(told["tickets"][0]) == {"kind", "valid_from", "valid_until", "places", "rides", "balance"}
     assert SOMEBODY.hex() not in repr(told)
+
+
+class TestHeld:
+    def test_rights_of_other_schemes_are_shown_and_open_nothing(self, device: Device) -> None:
+        library = replace(PASS, product_id=2, conditions=Conditions(scheme="library", proof_until=NOW_S))
+        device.products = [library]
+        told = device.inspect(somebody()).to_dict()
+        assert (told["valid"], told["reason"], told["tickets"]) == (False, "NO_TICKET", [])
+        assert [(right["scheme"], right["state"]) for right in told["rights"]] == [("library", "PROOF_ENDED")]
+
+    @pytest.mark.parametrize(
+        ("product", "state"),
+        [
+            (PASS, Reason.VALID),
+            (replace(PASS, conditions=Conditions(zones=frozenset("A"))), Reason.NOT_VALID_HERE),
+            (replace(PASS, valid_until=NOW_S), Reason.TICKET_EXPIRED),
+            (
+                replace(PASS, kind=ProductKind.PAY_AS_YOU_GO, fare=300, conditions=Conditions(floor=500)),
+                Reason.FIRST_RIDE,
+            ),
+        ],
+    )
+    def test_each_ticket_says_why_it_is_not_good(self, device: Device, product: Product, state: Reason) -> None:
+        device.products = [product, replace(PASS, product_id=9)]
+        found = device.inspect(somebody())
+        assert found.held[0].state is state
+        assert found.verdict.granted, "the other is good"
+        assert found.to_dict()["tickets"][0]["zones"] == sorted(product.conditions.zones)
+
+    def test_the_last_rides_here_are_told_newest_first(self, device: Device) -> None:
+        uses = [Use(seq, 1, NOW_S * 1000, 0, b"one-boot", PLACE, 0, 0, True, None) for seq in (3, 9, 1, 4, 7, 8)]
+        found = Reading("piv", None, None, "", None, False, Traffic(), 0.0, 0.0, None, somebody(), None)  # fmt: skip
+        told = inspect(found, device.lists(), GRACE, PLACE, instant(), uses=uses)
+        assert [tap["seq"] for tap in told.to_dict()["taps"]] == [9, 8, 7, 4, 3]
