@@ -89,6 +89,11 @@ def tap_row(signed: SignedEntry) -> dict[str, Any]:
         "rides": tap.rides,
         "amount": tap.amount,
         "recovers": tap.recovers,
+        "edition": tap.edition,
+        "stop": tap.stop,
+        "route": tap.route,
+        "riders": tap.riders,
+        "label": int(tap.label),
         "envelope": signed.envelope,
     }
 

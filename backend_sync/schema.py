@@ -87,6 +87,11 @@ TAP = Table(
     Column("rides", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("recovers", BigInteger),
+    Column("edition", BigInteger, nullable=False),
+    Column("stop", String(64), nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("riders", Integer, nullable=False),
+    Column("label", Integer, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
     Column("batch", _ROW, ForeignKey("batch.id"), nullable=False),
     PrimaryKeyConstraint("device", "epoch", "seq"),
@@ -281,6 +286,22 @@ def _tell_least_assurances(connection: Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE sale ADD COLUMN least_assurance BIGINT NOT NULL DEFAULT 3")
 
 
+def _tell_journeys(connection: Connection) -> None:
+    """Add what older taps do not say: one rider each, at a place that stays, under no tariff and no label."""
+    there = set(connection.exec_driver_sql("SELECT name FROM pragma_table_info('tap')").scalars())
+    for name, column in _UNTOLD.items():
+        if name not in there:
+            connection.exec_driver_sql(f"ALTER TABLE tap ADD COLUMN {name} {column}")
+
+
+_UNTOLD = {
+    "edition": "BIGINT NOT NULL DEFAULT 0",
+    "stop": "VARCHAR(64) NOT NULL DEFAULT ''",
+    "route": "VARCHAR(64) NOT NULL DEFAULT ''",
+    "riders": "INTEGER NOT NULL DEFAULT 1",
+    "label": "INTEGER NOT NULL DEFAULT 0",
+}
+
 _STEPS: tuple[Callable[[Connection], None], ...] = (
     _create,
     create_issuing,
@@ -290,5 +311,6 @@ _STEPS: tuple[Callable[[Connection], None], ...] = (
     create_revocations,
     create_order_of_sales,
     tell_conditions,
+    _tell_journeys,
 )
 """Step n brings schema n-1 to n. A step that was released is never changed; a change of the tables is a new step."""

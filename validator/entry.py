@@ -13,7 +13,7 @@ import msgpack
 import msgspec
 
 from validator.list_facts import ListVersions
-from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
+from validator.model import Assurance, ClockConfidence, Instant, Label, Outcome, Reason, Tap
 
 FORMAT = 1
 GENESIS = bytes(32)
@@ -27,6 +27,8 @@ MAX_INTEGER = 2**63 - 1
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 _Position = Annotated[int, msgspec.Meta(ge=1, le=MAX_INTEGER)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_NameOrNone = Annotated[str, msgspec.Meta(max_length=64)]
+_Riders = Annotated[int, msgspec.Meta(ge=1, le=99)]
 
 
 class EntryError(ValueError):
@@ -82,6 +84,11 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     recovers: _Position | None
     enrolled_version: _Count = 0
     status_version: _Count = 0
+    edition: _Count = 0
+    stop: _NameOrNone = ""
+    route: _NameOrNone = ""
+    riders: _Riders = 1
+    label: Label = Label.NONE
 
 
 def encode(entry: Entry) -> bytes:
@@ -116,6 +123,11 @@ def encode(entry: Entry) -> bytes:
             tap.recovers,
             tap.versions.enrolled,
             tap.versions.status,
+            tap.edition,
+            tap.stop,
+            tap.route,
+            tap.riders,
+            int(tap.label),
         ]
     )
 
@@ -157,6 +169,11 @@ def decode(payload: bytes) -> Entry:
             rides=wire.rides,
             amount=wire.amount,
             recovers=wire.recovers,
+            edition=wire.edition,
+            stop=wire.stop,
+            route=wire.route,
+            riders=wire.riders,
+            label=wire.label,
         ),
     )
 

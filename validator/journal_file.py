@@ -21,12 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from validator import entry
 from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
 from validator.journal_uses import SCHEMA as USES
-from validator.journal_uses import add_use, drop_uses, ratify_use, uses_of
+from validator.journal_uses import TELL_WAYS_OUT, add_use, drop_uses, ratify_use, uses_of
 from validator.model import ClockConfidence, Outcome, Tap, Use
 
 APPLICATION_ID = 0x50494C54
 """``PILT``: tells a journal from any other SQLite file."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDEST_SCHEMA = 2
+"""Of this one entries are the same; a journal of it is brought up to date by the validator, and read as it is."""
 EPOCH_RANDOM_BITS = 16
 """Low bits of an epoch; above them is the second in which the journal was born."""
 PRUNE_BATCH = 500
@@ -117,10 +119,10 @@ def read_life(path: Path, db: apsw.Connection) -> Life:
     application, version = db.pragma("application_id"), db.pragma("user_version")
     if application != APPLICATION_ID:
         raise JournalError(path, "this SQLite database is not a journal", "check the path in the configuration")
-    if version != SCHEMA_VERSION:
+    if not OLDEST_SCHEMA <= version <= SCHEMA_VERSION:
         raise JournalError(
             path,
-            f"its layout is version {version}, this program knows {SCHEMA_VERSION}",
+            f"its layout is version {version}, this program knows {OLDEST_SCHEMA} to {SCHEMA_VERSION}",
             "run the program that wrote it",
         )
     row = db.execute("SELECT device, public_key, epoch FROM life").fetchone()
@@ -176,6 +178,7 @@ class JournalFile:
             with explaining(path):
                 self._set_up()
                 self.life = self._own_life()
+                self._bring_up()
                 self._check_tail()
         except BaseException:
             self._db.close(force=True)
@@ -276,6 +279,13 @@ class JournalFile:
         db.set_wal_hook(self._note_wal_pages)
         if fresh:
             self._create()
+
+    def _bring_up(self) -> None:
+        """Bring a journal of an older layout to the present one; its entries and its epoch stay what they are."""
+        if self._db.pragma("user_version") < SCHEMA_VERSION:
+            with self._transaction():
+                self._db.execute(TELL_WAYS_OUT)
+                self._db.pragma("user_version", SCHEMA_VERSION)
 
     def _create(self) -> None:
         with self._transaction():

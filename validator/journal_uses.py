@@ -7,7 +7,7 @@ from typing import cast
 
 import apsw
 
-from validator.model import Tap, Use
+from validator.model import Label, Tap, Use
 
 SCHEMA = """
 CREATE TABLE use (
@@ -21,16 +21,19 @@ CREATE TABLE use (
     rides INTEGER NOT NULL,
     amount INTEGER NOT NULL,
     ratified INTEGER NOT NULL,
-    recovers INTEGER
+    recovers INTEGER,
+    leaving INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX use_by_credential ON use (credential_id, seq);
 """
+TELL_WAYS_OUT = "ALTER TABLE use ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0"
+"""Adds what journals of layout 2 do not say: none of their lanes was a way out."""
 
 # The table is STRICT, so that the database vouches for the types of its rows.
-_UseRow = tuple[int, int | None, int, int, bytes, str, int, int, int, int | None]
+_UseRow = tuple[int, int | None, int, int, bytes, str, int, int, int, int | None, int]
 
 _USES = (
-    "SELECT seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers"
+    "SELECT seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers, leaving"
     " FROM use WHERE credential_id = ? ORDER BY seq"
 )
 
@@ -45,7 +48,7 @@ def uses_of(db: apsw.Connection, credential_id: bytes | None) -> list[Use]:
 def add_use(db: apsw.Connection, seq: int, tap: Tap) -> None:
     """Note what a granted tap took."""
     db.execute(
-        "INSERT INTO use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+        "INSERT INTO use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
         (
             seq,
             tap.credential_id,
@@ -57,6 +60,7 @@ def add_use(db: apsw.Connection, seq: int, tap: Tap) -> None:
             tap.rides,
             tap.amount,
             tap.recovers,
+            int(tap.label is Label.EXIT),
         ),
     )
 
@@ -75,5 +79,5 @@ def drop_uses(db: apsw.Connection, horizon_seq: int, before_ms: int, limit: int)
 
 
 def _use(row: _UseRow) -> Use:
-    seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers = row
-    return Use(seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, bool(ratified), recovers)
+    seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, ratified, recovers, leaving = row
+    return Use(seq, product_id, wall_ms, mono_ms, boot, place, rides, amount, bool(ratified), recovers, bool(leaving))

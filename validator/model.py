@@ -85,6 +85,15 @@ class Outcome(IntEnum):
 
 
 @unique
+class Label(IntEnum):
+    """What a lane calls its taps. Journeys are not paired by it: labels are wrong more often than clocks."""
+
+    NONE = 0
+    ENTRY = 1
+    EXIT = 2
+
+
+@unique
 class ClockConfidence(IntEnum):
     """How far the wall clock can be believed."""
 
@@ -398,6 +407,11 @@ class Tap:
         rides: Rides taken.
         amount: Minor units taken.
         recovers: Sequence number of the torn tap that this one repeats, or None.
+        edition: Edition of the tariff in force at the gate; 0 where it has none.
+        stop: Where a vehicle was, as its feed says; empty where the place does not move, or nobody knows.
+        route: What it ran as, likewise.
+        riders: How many travel by this tap.
+        label: What the lane calls it.
     """
 
     at: Instant
@@ -415,3 +429,8 @@ class Tap:
     rides: int = 0
     amount: int = 0
     recovers: int | None = None
+    edition: int = 0
+    stop: str = ""
+    route: str = ""
+    riders: int = 1
+    label: Label = Label.NONE

@@ -23,7 +23,7 @@ from validator.journal_file import JournalError
 from validator.known_cards import KnownCardsError, KnownCardStore
 from validator.lists import installed
 from validator.lists.gate_rules import HOUR_S, StalePolicy, policies
-from validator.model import Assurance, Instant
+from validator.model import Assurance, Instant, Label
 from validator.position import Position
 from validator.profiles.attempt import CardKeys
 from validator.publishers import Publishers
@@ -202,7 +202,7 @@ def place_of(config: GateConfig) -> Place:
         least_assurance=Assurance[policy.least_assurance.upper()],
         tap_limit_s=policy.tap_limit_s,
         guest_pass_back_s=policy.guest_pass_back_s if policy.guests == "admit" else None,
-        leaving=config.file.position.lane == "exit",
+        label=Label[config.file.position.lane.upper()],
         risk=RiskRules(policy.velocity_rides, policy.velocity_s, policy.first_ride_floor),
         stale=policies(
             trust=StalePolicy(int(lists.trust_grace_h * HOUR_S)),

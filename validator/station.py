@@ -26,7 +26,7 @@ from validator.lists.errors import ListError
 from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists, guest_at
 from validator.lookahead import TapLookAhead
-from validator.model import Assurance, Identity, Instant, Outcome, Reason, Refusal, Tap, Use
+from validator.model import Assurance, Identity, Instant, Label, Outcome, Reason, Refusal, Tap, Use
 from validator.position import NOWHERE, Position
 from validator.presentation import Examiner, Presented, Stopwatch, Verdict
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
@@ -64,7 +64,7 @@ class Place:
         tap_limit_s: Longest time for the card's dialogue.
         stale: What each list is worth past its date, where no signed configuration says it.
         guest_pass_back_s: Seconds within which a second ride of a guest is refused; None where no guests are admitted.
-        leaving: The lane is a way out.
+        label: What the lane calls its taps; an exit is a way out.
         risk: What the place risks on a card.
     """
 
@@ -75,7 +75,7 @@ class Place:
     tap_limit_s: float
     stale: StalePolicies
     guest_pass_back_s: int | None = None
-    leaving: bool = False
+    label: Label = Label.NONE
     risk: RiskRules = NO_RULES
 
 
@@ -287,7 +287,7 @@ class Station:
                 guest=guest,
                 position=position,
                 risk=self.where.risk,
-                leaving=self.where.leaving,
+                leaving=self.where.label is Label.EXIT,
             )
         shown = None if seen.proof is None else seen.proof.shown
         worth = standing(lists, self.where.stale, at, shown)
@@ -302,7 +302,7 @@ class Station:
                 value_limit=worth.value_limit,
             )
         )
-        taken = verdict.entitlement
+        taken, edition = verdict.entitlement, lists.editions.at(at.wall_s)
         unsynced = [use for use in uses if use.seq > horizon]
         tapping.answer = answers.answer(verdict, unsynced, position.offset_s, self.passengers)
         return Tap(
@@ -321,6 +321,11 @@ class Station:
             rides=0 if taken is None else taken.rides,
             amount=0 if taken is None else taken.amount,
             recovers=None if taken is None else taken.recovers,
+            edition=0 if edition is None else edition.version,
+            stop=position.stop,
+            route=position.route,
+            riders=1 if taken is None else taken.riders,
+            label=self.where.label,
         )
 
     async def _rest(self) -> None:

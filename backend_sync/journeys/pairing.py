@@ -14,9 +14,10 @@ import msgspec
 
 from backend_sync.journeys.editions import Rulebook, Terms
 from backend_sync.journeys.rules import JourneyRule
-from backend_sync.journeys.taps import JourneyTap, Label
+from backend_sync.journeys.taps import JourneyTap
 from validator.fares.editions import Edition, Limits, Place
 from validator.fares.journey import Leg
+from validator.model import Label
 
 _AT: Final = attrgetter("at_s")
 _LIMITS: Final = Limits()

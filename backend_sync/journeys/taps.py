@@ -1,20 +1,12 @@
 """A tap, as far as journeys need it: what the ledger keeps of it, and how many travel by it."""
 
-from enum import IntEnum, unique
 from typing import Annotated
 
 import msgspec
 
+from validator.model import Label
+
 TapOrder = tuple[int, str, int, int]
-
-
-@unique
-class Label(IntEnum):
-    """What a lane calls its taps. Nothing is decided by it: labels are wrong more often than clocks."""
-
-    NONE = 0
-    ENTRY = 1
-    EXIT = 2
 
 
 class JourneyTap(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -169,6 +169,22 @@ def test_what_is_discarded_refused_or_contradicted_is_named() -> None:
     ]
 
 
+def test_taps_of_an_older_ledger_are_what_their_devices_signed(tmp_path: Path) -> None:
+    """Entries that say nothing of journeys decode to what the new columns say by default."""
+    url, journal = f"sqlite:///{tmp_path}/ledger.db", GateJournal().fill(3)
+    with Ledger.open(url, create=True) as ledger:
+        ledger.register_device(journal.device, journal.public_key)
+        ledger.record_batch(journal.arrival(1, 2, 3), received_ms=DAWN_MS)
+        with ledger.writing() as connection:
+            for column in ("edition", "stop", "route", "riders", "label"):
+                connection.exec_driver_sql(f"ALTER TABLE tap DROP COLUMN {column}")
+            connection.exec_driver_sql("PRAGMA user_version=8")
+    with Ledger.open(url) as ledger:
+        books = reconcile(ledger)
+        assert books.closed
+        assert books.devices[0].chain.taps == 3
+
+
 def test_a_chain_that_the_device_itself_broke_is_named() -> None:
     journal, other = GateJournal().fill(2), GateJournal()
     for number in (1, 50, 3):
@@ -185,6 +201,9 @@ def test_a_chain_that_the_device_itself_broke_is_named() -> None:
     [
         ("tap", "UPDATE tap SET amount = 0 WHERE seq = 5", {"altered": [5]}),
         ("tap", "UPDATE tap SET reason = 40, outcome = 0 WHERE seq = 2", {"altered": [2]}),
+        ("tap", "UPDATE tap SET riders = 2 WHERE seq = 3", {"altered": [3]}),
+        ("tap", "UPDATE tap SET stop = '7820', route = '5' WHERE seq = 3", {"altered": [3]}),
+        ("tap", "UPDATE tap SET edition = 9, label = 2 WHERE seq = 8", {"altered": [8]}),
         ("tap", "UPDATE tap SET digest = zeroblob(32) WHERE seq = 7", {"altered": [7]}),
         ("tap", "UPDATE tap SET envelope = substr(envelope, 1, 80) WHERE seq = 4", {"unsigned": [4]}),
         ("posting", "DELETE FROM posting WHERE seq = 5", {"misposted": [5]}),

@@ -31,7 +31,7 @@ from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
 from validator.list_facts import CardStatus
 from validator.lists.status_array import pack
-from validator.model import Outcome, ProductKind, Reason
+from validator.model import Label, Outcome, ProductKind, Reason
 from validator.reason_words import REASON_WORDS
 from validator.risk import RiskRules
 from validator.vehicle_feed import PositionFile, VehiclePosition, write_position
@@ -425,12 +425,12 @@ async def test_what_a_passenger_reads_is_what_the_tap_made_of_the_product(tmp_pa
 
 async def test_on_the_way_out_nothing_is_taken(tmp_path: Path) -> None:
     async with open_lane(tmp_path) as lane:
-        lane.station.where = replace(lane.station.where, leaving=True)
+        lane.station.where = replace(lane.station.where, label=Label.EXIT)
         card = lane.card()
         lane.sell(card, ProductKind.CARNET, rides=1, pass_back_s=600)
         lane.publish()
         taps = [(await lane.present(card)).tap for _ in range(3)]
-        assert [(tap.outcome, tap.rides) for tap in taps] == [(Outcome.GRANT, 0)] * 3
+        assert [(tap.outcome, tap.rides, tap.label) for tap in taps] == [(Outcome.GRANT, 0, Label.EXIT)] * 3
 
 
 async def test_a_bus_that_is_lost_takes_a_ticket_for_its_network(tmp_path: Path) -> None:
@@ -438,14 +438,16 @@ async def test_a_bus_that_is_lost_takes_a_ticket_for_its_network(tmp_path: Path)
         feed = tmp_path / "position.json"
         lane.station.position = VehiclePosition(feed, 10**9, ZoneInfo("UTC"))
         card = lane.card()
-        lane.sell(card, conditions=Conditions(networks=frozenset({"bus"})))
+        lane.sell(card, conditions=Conditions(networks=frozenset({"bus"}), riders=3))
         lane.publish()
         tap = (await lane.present(card)).tap
         assert (tap.outcome, tap.reason, tap.graced) == (Outcome.GRANT, Reason.POSITION_UNKNOWN, True)
+        assert (tap.stop, tap.route, tap.riders) == ("", "", 3)
         for network, reason in (("bus", Reason.VALID), ("rail", Reason.NOT_VALID_HERE)):
-            write_position(feed, PositionFile(int(lane.now.timestamp()), network=network))
+            write_position(feed, PositionFile(int(lane.now.timestamp()), "7820", "5", network=network))
             tap = (await lane.present(card)).tap
             assert (tap.reason, tap.graced) == (reason, False)
+            assert (tap.stop, tap.route, tap.riders) == ("7820", "5", 3 if tap.outcome is Outcome.GRANT else 1)
 
 
 async def test_a_place_bounds_how_often_a_card_rides(tmp_path: Path) -> None:

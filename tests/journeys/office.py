@@ -7,10 +7,11 @@ import msgspec
 from hypothesis import strategies as st
 
 from backend_sync.journeys.editions import Rulebook, Terms
-from backend_sync.journeys.taps import JourneyTap, Label
+from backend_sync.journeys.taps import JourneyTap
 from tests.fares.travel import FEEDS, MONDAY_S, TARIFFS, tariffs
 from validator.fares.editions import Edition, Place
 from validator.fares.tariff_rows import DAY_S
+from validator.model import Label
 
 CARD = b"card".ljust(16, b"\0")
 CLOSES_S = MONDAY_S + 9 * DAY_S

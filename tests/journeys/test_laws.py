@@ -12,11 +12,12 @@ from backend_sync.journeys.late import difference
 from backend_sync.journeys.pairing import Ride, State, pair
 from backend_sync.journeys.settling import Settled, settle
 from backend_sync.journeys.shards import settle_shard, shard_of
-from backend_sync.journeys.taps import JourneyTap, Label
+from backend_sync.journeys.taps import JourneyTap
 from tests.journeys.office import CARD, CLOSES_S, RULEBOOK, numbered, some_taps, taps
 from validator.fares.leg_pricing import locate
 from validator.fares.maximum import dearest
 from validator.fares.pricing import effective_legs
+from validator.model import Label
 
 JOURNEY_S = 3 * 3600
 

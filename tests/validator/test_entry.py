@@ -1,5 +1,7 @@
 """Journal entries: bytes and back, and what is no entry."""
 
+from dataclasses import replace
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tests.hostile import hostile
 from validator.entry import GENESIS, MAX_INTEGER, Entry, EntryError, decode, digest, encode
 from validator.list_facts import ListVersions
-from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
+from validator.model import Assurance, ClockConfidence, Instant, Label, Outcome, Reason, Tap
 
 COUNTS = st.integers(0, MAX_INTEGER)
 NAMES = st.text(min_size=1, max_size=64)
@@ -35,6 +37,11 @@ ENTRIES = st.builds(
         rides=COUNTS,
         amount=COUNTS,
         recovers=st.none() | st.integers(1, MAX_INTEGER),
+        edition=COUNTS,
+        stop=st.text(max_size=64),
+        route=st.text(max_size=64),
+        riders=st.integers(1, 99),
+        label=st.sampled_from(Label),
     ),
 )
 TAP = Tap(
@@ -53,10 +60,17 @@ TAP = Tap(
     1,
     0,
     None,
+    6,
+    "7820",
+    "5",
+    2,
+    Label.ENTRY,
 )
 ENTRY = Entry("gate-1", 5, 1, GENESIS, TAP)
 FIELDS = [1, "gate-1", 5, 1, GENESIS, 1, 2, b"one-boot", 1, "Viru", "north-2", 1, 1, False, 1, 2, 3]
-FIELDS += [bytes(16), "piv", 3, True, 7, 1, 0, None, 4, 5]
+FIELDS += [bytes(16), "piv", 3, True, 7, 1, 0, None, 4, 5, 6, "7820", "5", 2, 1]
+APPENDED = 7
+"""Fields at the end that older entries do not have."""
 
 
 @given(ENTRIES)
@@ -72,8 +86,13 @@ def test_the_layout_on_the_wire() -> None:
 
 def test_an_entry_from_before_there_were_enrolled_keys_or_statuses() -> None:
     """The fields were appended: what lies in journals and ledgers stays what it was."""
-    assert decode(msgpack.packb(FIELDS[:-1])).tap.versions == ListVersions(1, 2, 3, 4)
-    assert decode(msgpack.packb(FIELDS[:-2])).tap.versions == ListVersions(1, 2, 3)
+    assert decode(msgpack.packb(FIELDS[:-6])).tap.versions == ListVersions(1, 2, 3, 4)
+    assert decode(msgpack.packb(FIELDS[:-7])).tap.versions == ListVersions(1, 2, 3)
+
+
+def test_an_entry_from_before_taps_told_journeys() -> None:
+    tap = decode(msgpack.packb(FIELDS[:-5])).tap
+    assert tap == replace(TAP, edition=0, stop="", route="", riders=1, label=Label.NONE)
 
 
 @hostile
@@ -108,6 +127,12 @@ def test_any_bytes_are_refused_by_our_own_error(data: bytes) -> None:
         (23, 2**64 - 1),
         (24, 0),
         (25, -1),
+        (27, -1),
+        (28, "x" * 65),
+        (29, None),
+        (30, 0),
+        (30, 100),
+        (31, 3),
     ],
 )
 def test_a_field_out_of_its_range_is_refused(field: int, value: object) -> None:
@@ -118,7 +143,7 @@ def test_a_field_out_of_its_range_is_refused(field: int, value: object) -> None:
 
 
 def test_an_entry_that_ends_early_is_refused() -> None:
-    for length in range(len(FIELDS) - 2):
+    for length in range(len(FIELDS) - APPENDED):
         with pytest.raises(EntryError):
             decode(msgpack.packb(FIELDS[:length]))
 

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from validator import entry
 from validator.envelope import Purpose, open_envelope, seal
 from validator.journal import Journal, Recorded
-from validator.journal_file import PRUNE_BATCH, JournalError
+from validator.journal_file import PRUNE_BATCH, JournalError, JournalFile
 from validator.journal_reader import JournalReader
 from validator.list_facts import ListVersions
-from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap, Use
+from validator.model import Assurance, ClockConfidence, Instant, Label, Outcome, Reason, Tap, Use
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 DEVICE = "gate-1"
@@ -255,8 +255,34 @@ def write(path: Path, content: bytes) -> Path:
 
 async def test_a_journal_of_another_version_is_left_alone(path: Path) -> None:
     await make(path, 1)
-    change(path, "PRAGMA user_version = 3")
-    assert "version 3, this program knows 2" in await refusal(path)
+    change(path, "PRAGMA user_version = 99")
+    assert "version 99, this program knows 2 to 3" in await refusal(path)
+
+
+async def test_a_journal_of_the_layout_before_is_brought_up_to_date(path: Path) -> None:
+    await make(path, 2)
+    change(path, "ALTER TABLE use DROP COLUMN leaving", "PRAGMA user_version = 2")
+    with closing(JournalReader(path)) as journal:
+        before = [*journal.entries_after(0, 2)]
+    assert "this one is 'gate-2'" in await refusal(path, device="gate-2")
+    with closing(apsw.Connection(str(path))) as db:
+        assert db.pragma("user_version") == 2, "another device leaves it as it is"
+    journal_file = JournalFile(path, DEVICE, KEY, vfs=None, synchronous="FULL")
+    try:
+        seq, tap = journal_file.settle(CARD, lambda uses: replace(ride(len(uses)), label=Label.EXIT))
+        assert (seq, tap.label) == (3, Label.EXIT)
+        seen: list[Use] = []
+
+        def look(uses: Sequence[Use]) -> Tap:
+            seen.extend(uses)
+            return ride(len(uses))
+
+        journal_file.settle(CARD, look)
+    finally:
+        journal_file.close()
+    assert [use.leaving for use in seen] == [False, False, True]
+    with closing(JournalReader(path)) as journal:
+        assert [*journal.entries_after(0, 2)] == before
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
