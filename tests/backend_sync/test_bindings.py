@@ -27,10 +27,12 @@ from backend_sync.enrolment_errors import EnrolmentBusy, EnrolmentError
 from backend_sync.issuing import Batch, Issuer
 from backend_sync.issuing_tables import BINDING, BUREAU_ANSWER, CREDENTIAL, PERSONALISATION
 from backend_sync.ledger import Ledger
+from backend_sync.sales_table import condition_values
 from backend_sync.schema import SchemaTooNew
 from tests.backend_sync.card_bureau import uid_of, write_accounts
 from tests.backend_sync.gate import DAWN_MS
 from validator.certificates import card_credential_id, token_id
+from validator.conditions import ORDINARY
 from validator.lists.listed_ids import ListedIds, encode_listed_ids
 
 ACCOUNTS = [f"account-{number}" for number in range(8)]
@@ -496,7 +498,7 @@ def test_a_ledger_from_before_gets_the_tables_and_keeps_what_it_has(tmp_path: Pa
         engine = create_engine("sqlite://", creator=lambda: old, poolclass=StaticPool)
         with engine.begin() as connection:
             schema.METADATA.create_all(connection)
-            for column in ("residents_only", "least_assurance"):
+            for column in ("residents_only", "least_assurance", *condition_values(ORDINARY)):
                 connection.exec_driver_sql(f"ALTER TABLE sale DROP COLUMN {column}")
             for table, wanted in OF_VERSION_1.items():
                 for row in wanted:
@@ -509,7 +511,9 @@ def test_a_ledger_from_before_gets_the_tables_and_keeps_what_it_has(tmp_path: Pa
         assert {table.name for table in issuing_tables.ISSUING.sorted_tables} <= schema._tables(connection)
         assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == len(schema._STEPS)
     with contextlib.closing(sqlite3.connect(path)) as kept:
-        assert rows(kept) == OF_VERSION_1 | {"sale": ((*OF_VERSION_1["sale"][0], 0, 3),)}
+        assert rows(kept) == OF_VERSION_1 | {
+            "sale": ((*OF_VERSION_1["sale"][0], 0, 3, *condition_values(ORDINARY).values()),)
+        }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "_STEPS", schema._STEPS[:1])
         with pytest.raises(SchemaTooNew):

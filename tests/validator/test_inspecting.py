@@ -238,7 +238,10 @@ def test_nothing_that_names_the_person_or_the_card_is_told(
         "rights",
         "taps",
     }
-    assert set(told["tickets"][0]) == {"kind", "valid_from", "valid_until", "places", "rides", "balance"}
+    assert set(told["tickets"][0]) == {
+        *("kind", "scheme", "state", "valid_from", "valid_until", "places", "zones", "networks", "time_frames"),
+        *("rider", "riders", "proof_until", "rides", "balance", "floor"),
+    }
     assert SOMEBODY.hex() not in repr(told)
 
 
