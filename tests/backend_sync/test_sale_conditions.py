@@ -1,20 +1,24 @@
 """What sales say beyond dates, places and price: kept by the ledger, read from a file, unknown to older ledgers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
+from sqlalchemy import select
 
 from backend_sync.ledger import Ledger
 from backend_sync.publish_errors import PublishError
-from backend_sync.sales import Sale
+from backend_sync.sales import Sale, product_left
 from backend_sync.sales_file import sales_in
 from backend_sync.sales_table import condition_values, conditions_of
+from backend_sync.schema import SALE
 from tests.backend_sync.gate import DAWN_MS, carnet
 from tests.validator.ticket_making import CONDITIONS
 from validator.conditions import ORDINARY, Conditions, TimeFrame
+from validator.lists.product_rules import breach
 from validator.model import Product, ProductKind
 
 WHO = bytes(range(16))
@@ -65,6 +69,16 @@ def test_the_ledger_keeps_the_conditions_of_a_sale(tmp_path: Path) -> None:
         with ledger.snapshot() as snapshot:
             assert list(snapshot.product_states()) == [(WHO, CREDIT)]
             assert [product for _, _, product in snapshot.sold_after(0, {})] == [CREDIT]
+
+
+@pytest.mark.parametrize(("owed", "left"), [(0, 1000), (1000, 0), (1500, -500), (1501, -500)])
+def test_pay_as_you_go_is_stated_down_to_its_floor(tmp_path: Path, owed: int, left: int) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db", create=True) as ledger:
+        ledger.record_sale(Sale(WHO, CREDIT, 1000, DAWN_MS))
+        with ledger.reading() as connection:
+            (row,) = connection.execute(select(SALE)).all()
+        assert product_left(row, 0, owed) == replace(CREDIT, balance=left)
+        assert breach(product_left(row, 0, owed)) is None
 
 
 def test_sales_of_an_older_ledger_are_ordinary(tmp_path: Path) -> None:

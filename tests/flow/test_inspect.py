@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from hardware.virtual.air import AirCard, Field
 from tests.flow.estonian_air import E_RESIDENT, Estonia
 from tests.validator.dual_interface_cards import CAN, WRONG_CAN
 from tests.validator.estonian_cards import CODE, GIVEN, SURNAME
-from validator.model import Product, ProductKind, Scheme
+from validator import config as gate_file
+from validator.conditions import ORDINARY, Conditions
+from validator.journal_file import JournalFile
+from validator.list_facts import ListVersions
+from validator.model import ClockConfidence, Instant, Outcome, Product, ProductKind, Reason, Scheme, Tap
 from validator.profiles import piv
 
 ROOT = Path(__file__).parents[2]
@@ -59,12 +64,19 @@ class Beat:
         operator, estonia = Operator.create(folder / "operator", now), Estonia.today()
         return cls(Depot.create(folder / "depot", air="udp:127.0.0.1:1", port=1), operator, estonia, now)
 
-    def sell(self, credential_id: bytes, *, residents_only: bool = False) -> None:
+    def sell(self, credential_id: bytes, *, residents_only: bool = False, conditions: Conditions = ORDINARY) -> None:
         self.sold += 1
         now_s = int(self.now.timestamp())
         window = (now_s - HOUR, now_s + HOUR, now_s - HOUR)
         places = frozenset({PLACE})
-        product = Product(self.sold, ProductKind.PERIOD_PASS, *window, places=places, residents_only=residents_only)
+        product = Product(
+            self.sold,
+            ProductKind.PERIOD_PASS,
+            *window,
+            places=places,
+            residents_only=residents_only,
+            conditions=conditions,
+        )
         self.depot.sell([(credential_id, product)], self.now)
 
     def publish(self, *revoked: bytes) -> None:
@@ -174,3 +186,29 @@ async def test_a_pin_is_not_asked_for(beat: Beat) -> None:
     told = await beat.inspect(None, "--pin", "4711")
     assert told.code == os.EX_USAGE
     assert "No such option: --pin" in told.err
+
+
+async def test_one_screen_has_tickets_other_rights_and_the_last_rides_here(beat: Beat) -> None:
+    card = beat.operator.issue(piv.NAME)
+    beat.sell(card.credential_id, conditions=Conditions(zones=frozenset("A"), riders=2, rider="student"))
+    beat.sell(card.credential_id, conditions=Conditions(scheme="library"))
+    beat.publish()
+    device = gate_file.load(beat.depot.gate_toml)
+    at = Instant(int(beat.now.timestamp() * 1000), 1, b"one-boot", ClockConfidence.NTP)
+    ride = Tap(
+        at, PLACE, "lane-1", Outcome.GRANT, Reason.VALID, False, ListVersions(), card.credential_id, product_id=1
+    )
+    with closing(
+        JournalFile(device.journal, device.file.device, device.device_private_key(), vfs=None, synchronous="NORMAL")
+    ) as journal:
+        journal.settle(card.credential_id, lambda _uses: ride)
+    told = await beat.inspect(card.on_air(), "--json")
+    assert told.code == os.EX_OK, told.err
+    assert [(each["scheme"], each["state"]) for each in told.json["rights"]] == [("library", "VALID")]
+    assert [(each["zones"], each["riders"], each["state"]) for each in told.json["tickets"]] == [(["A"], 2, "VALID")]
+    assert [(each["seq"], each["place"]) for each in told.json["taps"]] == [(1, PLACE)]
+    people = (await beat.inspect(card.on_air())).out
+    assert "zone A, for 2, student" in people
+    assert "no ride: library: period pass" in people
+    assert f"rode {told.json['taps'][0]['at']}, {PLACE}" in people
+    assert len(people.splitlines()) <= 24

@@ -3,8 +3,10 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from validator.envelope import Envelope, Purpose, open_envelope
 from validator.journal_file import JournalError, JournalFile
 from validator.journal_reader import JournalReader
 from validator.list_facts import ListVersions
-from validator.model import ClockConfidence, Instant, Outcome, Reason, Tap
+from validator.model import ClockConfidence, Instant, Outcome, Reason, Tap, Use
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 REPOSITORY = Path(__file__).parents[2]
@@ -178,3 +180,19 @@ def test_each_signature_is_verified_once_and_by_the_key_that_the_journal_names(
         assert reader.public_key == KEY.public_key()
         assert [link.seq for link in reader.verified(reader.public_key)] == [1, 2, 3]
         assert seen == [sealed for _, sealed in reader.entries_after(0, 9)]
+
+
+def _as_it_is(tap: Tap, _uses: Sequence[Use]) -> Tap:
+    return tap
+
+
+def test_a_cards_rides_are_read_beside_the_writer(tmp_path: Path) -> None:
+    path, card = tmp_path / "journal.db", bytes(range(16))
+    ride = replace(tap(), outcome=Outcome.GRANT, reason=Reason.VALID, credential_id=card, product_id=7, rides=1)
+    with closing(open_file(path)) as file:
+        others = (tap(), replace(ride, credential_id=bytes(16)))
+        for each in (ride, *others, ride):
+            file.settle(each.credential_id, partial(_as_it_is, each))
+        with closing(JournalReader(path)) as journal:
+            assert [(use.seq, use.product_id, use.rides) for use in journal.uses_of(card)] == [(1, 7, 1), (4, 7, 1)]
+            assert journal.uses_of(bytes(15) + b"\1") == []

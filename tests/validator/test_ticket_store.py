@@ -36,6 +36,7 @@ ODD = st.builds(
     active_from=BEYOND,
     rides=ODD_AMOUNTS,
     balance=ODD_AMOUNTS,
+    fare=st.just(150),
 )
 MAGIC = b"pilet-tickets/1\0"
 
