@@ -27,7 +27,7 @@ from backend_sync.sales import Sale, SaleConflict
 from backend_sync.schema import DEVICE, TAP
 from backend_sync.tickets import TicketSnapshot
 from backend_sync.wire import check_device
-from validator.model import Product
+from validator.rights import Product
 
 BUSY_TIMEOUT_S = 10
 _MAGIC = b"SQLite format 3\0"

@@ -17,7 +17,7 @@ from validator.lists.deny_list import DenyList
 from validator.lists.list_change import ListChange
 from validator.lists.ticket_delta import MAX_PRODUCTS
 from validator.lists.tickets import Tickets
-from validator.model import Product
+from validator.rights import Product
 
 MOST_SALES: Final = 20_000
 """That are looked at in one go, two seconds of work with their change: revocations wait for that."""

@@ -11,7 +11,8 @@ from validator.lists.status_delta import StatusOverlay, encode_status_delta
 from validator.lists.statuses import Statuses
 from validator.lists.ticket_delta import encode_ticket_delta
 from validator.lists.tickets import Tickets
-from validator.model import Credential, Product
+from validator.model import Credential
+from validator.rights import Product
 
 
 def next_ticket_change(

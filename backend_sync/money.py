@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 from backend_sync import postings
 from backend_sync.postings import Account, Posting, Unit
 from backend_sync.schema import POSTING, SALE, TAP
-from validator.model import Outcome, ProductKind
+from validator.model import Label, Outcome
+from validator.rights import ProductKind
 
 _NAMED = 1000
 """At most so many of each kind of fault are named; the books are open long before."""
@@ -144,7 +145,8 @@ def _sums(
 
 
 def _unfounded() -> Select[Any]:
-    takes = TAP.c.recovers.is_(None)  # the tap after a torn one takes nothing
+    # The tap after a torn one takes nothing, nor does one on the way out.
+    takes = and_(TAP.c.recovers.is_(None), TAP.c.label != int(Label.EXIT))
     rides = case((and_(takes, SALE.c.kind == int(ProductKind.CARNET)), 1), else_=0)
     amount = case((and_(takes, SALE.c.kind == int(ProductKind.STORED_VALUE)), SALE.c.fare), else_=0)
     why = case(

@@ -39,7 +39,8 @@ from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.status_array import write_status_file
 from validator.lists.ticket_store import write_ticket_store
 from validator.lists.trust_list import encode_trust_list, parse_trust_list
-from validator.model import Credential, Product, Scheme
+from validator.model import Credential, Scheme
+from validator.rights import Product
 from validator.trust_store import NationalIssuers
 
 __all__ = ["Dates", "InputMissing", "PublishError", "Published", "Publisher", "create_key", "write_public_key"]

@@ -12,7 +12,8 @@ from backend_sync.sales_table import SALE_RECORDED, condition_values, conditions
 from backend_sync.schema import POSTING, SALE
 from backend_sync.wire import MAX_INTEGER
 from validator.lists.product_rules import MAX_AMOUNT, breach
-from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES, Assurance
+from validator.rights import Product, ProductKind
 
 CHUNK = 1000
 """So many sales are looked up or written at once."""

@@ -10,7 +10,8 @@ from backend_sync.publish_errors import PublishError
 from backend_sync.sales import Sale
 from backend_sync.text_lines import lines_of
 from validator.conditions import Conditions, TimeFrame
-from validator.model import Assurance, Product, ProductKind
+from validator.model import Assurance
+from validator.rights import Product, ProductKind
 
 _CLOCK = r"^([0-3]\d|4[0-8]):[0-5]\d$"
 _Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -15,7 +15,8 @@ from validator.lists.deny_change import DenyChange, seal_change
 from validator.lists.deny_list import DenyList
 from validator.lists.list_change import ListChange, seal_list_change
 from validator.lists.tickets import Tickets
-from validator.model import Credential, Product
+from validator.model import Credential
+from validator.rights import Product
 
 Listed = TypeVar("Listed", bound=DenyList | Tickets)
 Change = TypeVar("Change", bound=DenyChange | ListChange)

@@ -24,7 +24,8 @@ from sqlalchemy import Connection, Subquery, func, or_, select
 from backend_sync.sales import last_row, product_left
 from backend_sync.sales_table import SALE_RECORDED
 from backend_sync.schema import POSITION, SALE, TAP
-from validator.model import Outcome, Product
+from validator.model import Outcome
+from validator.rights import Product
 
 _CHUNK = 1000
 

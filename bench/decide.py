@@ -11,8 +11,9 @@ from validator.conditions import Conditions, TimeFrame
 from validator.decision import Facts
 from validator.list_facts import Freshness
 from validator.lists.product_rows import NUMBERS, SHAPE_NUMBER
-from validator.model import Assurance, ClockConfidence, Identity, Instant, Product, ProductKind, Use
+from validator.model import Assurance, ClockConfidence, Identity, Instant
 from validator.position import Position
+from validator.rights import Product, ProductKind, Use
 from validator.risk import RiskRules
 
 TAPS = 20_000

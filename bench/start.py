@@ -21,7 +21,8 @@ from bench.figures import Figure, Report, p50, scratch
 from hardware.medium import Technology
 from hardware.virtual.air import AirCard, Field
 from hardware.virtual.piv import PivChip
-from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES
+from validator.rights import Product, ProductKind
 
 TICKETS = 1_000_000
 DENIED = 100_000

@@ -33,7 +33,7 @@ from hardware.virtual.air import AirCard, AirTiming, Field
 from hardware.virtual.chip import Chip
 from hardware.virtual.isodep_target import Reply
 from hardware.virtual.ultralight_aes import UltralightAes
-from validator.model import Product, ProductKind
+from validator.rights import Product, ProductKind
 
 T = TypeVar("T")
 

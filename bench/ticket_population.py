@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from validator.model import CREDENTIAL_ID_BYTES, NEVER, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES, NEVER
+from validator.rights import Product, ProductKind
 
 DAY: Final = 86_400
 NOW: Final = 1_790_000_000

@@ -28,7 +28,8 @@ from validator.lists.status_delta import StatusDelta, StatusOverlay, encode_stat
 from validator.lists.ticket_delta import Snapshot, encode_ticket_delta, parse_ticket_delta
 from validator.lists.ticket_overlay import TicketOverlay, parse_overlay
 from validator.lists.ticket_store import TicketStore, write_ticket_store
-from validator.model import CREDENTIAL_ID_BYTES, Product
+from validator.model import CREDENTIAL_ID_BYTES
+from validator.rights import Product
 
 RECORDS: Final = 10_000_000
 CARDS_PER_RECORD: Final = 10

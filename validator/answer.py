@@ -13,7 +13,7 @@ from typing import Final
 from validator.answer_estonian import ESTONIAN
 from validator.answer_japanese import JAPANESE
 from validator.answer_words import ENGLISH, Band, Words
-from validator.model import Decision, Entitlement, Product, ProductKind, Use
+from validator.rights import Decision, Entitlement, Product, ProductKind, Use
 from validator.risk import rides_of
 
 

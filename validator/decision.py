@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from validator.list_facts import Freshness
-from validator.model import Assurance, Decision, Entitlement, Identity, Outcome, Reason, Refusal
+from validator.model import Assurance, Identity, Outcome, Reason, Refusal
+from validator.rights import Decision, Entitlement
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from validator.list_facts import CardStatus, Freshness, Guest
-from validator.model import (
-    Assurance,
-    ClockConfidence,
-    DocumentType,
-    Entitlement,
-    Instant,
-    Product,
-    ProductKind,
-    Reason,
-    Use,
-)
+from validator.model import Assurance, ClockConfidence, DocumentType, Instant, Reason
 from validator.passing_back import taken_again
 from validator.position import NOWHERE, Position, Reach, reach
+from validator.rights import Entitlement, Product, ProductKind, Use
 from validator.risk import NO_RULES, RiskRules, credit, too_often
 from validator.service_hours import within
 

@@ -20,11 +20,12 @@ from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardStore
 from validator.lists import installed
 from validator.lists.errors import ListError
-from validator.model import Identity, Reason, Refusal, Use
+from validator.model import Identity, Reason, Refusal
 from validator.profiles.attempt import CardKeys
 from validator.publishers import Publishers
 from validator.reading import Desk, read_one
 from validator.reason_words import REASON_WORDS
+from validator.rights import Use
 from validator.service import clock_of, place_of, position_of
 from validator.vouching import Authorities
 

@@ -9,21 +9,11 @@ from validator.decision import Facts
 from validator.families import NATIONAL_FAMILIES
 from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists, guest_at
-from validator.model import (
-    Assurance,
-    Decision,
-    DocumentType,
-    Entitlement,
-    Identity,
-    Instant,
-    Product,
-    Reason,
-    Refusal,
-    Use,
-)
+from validator.model import Assurance, DocumentType, Identity, Instant, Reason, Refusal
 from validator.position import NOWHERE, Position
 from validator.reading import Reading
 from validator.rendering import moment
+from validator.rights import Decision, Entitlement, Product, Use
 from validator.standing import standing
 
 RUNGS = {

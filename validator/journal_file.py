@@ -22,7 +22,8 @@ from validator import entry
 from validator.envelope import EnvelopeError, Purpose, open_envelope, seal
 from validator.journal_uses import SCHEMA as USES
 from validator.journal_uses import TELL_WAYS_OUT, add_use, drop_uses, ratify_use, uses_of
-from validator.model import ClockConfidence, Outcome, Tap, Use
+from validator.model import ClockConfidence, Outcome, Tap
+from validator.rights import Use
 
 APPLICATION_ID = 0x50494C54
 """``PILT``: tells a journal from any other SQLite file."""

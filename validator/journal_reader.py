@@ -18,7 +18,7 @@ from validator import entry
 from validator.envelope import EnvelopeError, Purpose, open_envelope
 from validator.journal_file import JournalError, explaining, read_life
 from validator.journal_uses import uses_of
-from validator.model import Use
+from validator.rights import Use
 
 _BUSY_MS = 2000
 _VERIFY_BATCH = 1000

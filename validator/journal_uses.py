@@ -7,7 +7,8 @@ from typing import cast
 
 import apsw
 
-from validator.model import Label, Tap, Use
+from validator.model import Label, Tap
+from validator.rights import Use
 
 SCHEMA = """
 CREATE TABLE use (

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from validator import trust, vouching
 from validator.lists.errors import ListError
 from validator.lists.installed import InstalledLists
-from validator.model import Identity, Instant, Product, Reason, Refusal
+from validator.model import Identity, Instant, Reason, Refusal
 from validator.proof import CardProof, Shown
+from validator.rights import Product
 
 
 @dataclass(frozen=True, slots=True)

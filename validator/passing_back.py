@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from validator.model import ClockConfidence, Instant, Reason, Use
+from validator.model import ClockConfidence, Instant, Reason
+from validator.rights import Use
 
 RECOVERY_MS: Final = 60_000
 """How long after a tap that was torn away before the signal the passenger may present the card again for nothing."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto, unique
 from typing import Final
 
-from validator.model import Product
+from validator.rights import Product
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from validator.model import ClockConfidence, Instant, Product, Reason, Use
+from validator.model import ClockConfidence, Instant, Reason
 from validator.passing_back import elapsed_ms
+from validator.rights import Product, Use
 
 
 @dataclass(frozen=True, slots=True)

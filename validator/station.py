@@ -26,11 +26,12 @@ from validator.lists.errors import ListError
 from validator.lists.gate_rules import StalePolicies
 from validator.lists.installed import InstalledLists, guest_at
 from validator.lookahead import TapLookAhead
-from validator.model import Assurance, Identity, Instant, Label, Outcome, Reason, Refusal, Tap, Use
+from validator.model import Assurance, Identity, Instant, Label, Outcome, Reason, Refusal, Tap
 from validator.position import NOWHERE, Position
 from validator.presentation import Examiner, Presented, Stopwatch, Verdict
 from validator.profiles.attempt import Attempt, CardKeys, CardKeysFailed
 from validator.proof import CardProof
+from validator.rights import Use
 from validator.risk import NO_RULES, RiskRules
 from validator.standing import standing
 from validator.supervision import Progress
@@ -249,19 +250,10 @@ class Station:
             if seen.proof is not None:
                 self.cards.learn(seen.proof, seen.who)
             technology = seen.medium.target.technology
-            self.on_tap(
-                TapReport(
-                    recorded.seq,
-                    tap,
-                    _signal(tap),
-                    ratified,
-                    technology,
-                    seen.traffic,
-                    card_ms,
-                    watch.stages_ms,
-                    answer,
-                )
+            report = TapReport(
+                recorded.seq, tap, _signal(tap), ratified, technology, seen.traffic, card_ms, watch.stages_ms, answer
             )
+            self.on_tap(report)
         if tap.reason in _AGAIN:
             await asyncio.sleep(HOLD_OFF_S)
 

@@ -15,7 +15,7 @@ from backend_sync.demo.media import Operator
 from backend_sync.ledger import Ledger
 from backend_sync.publisher import Dates, Publisher, create_key, write_public_key
 from backend_sync.sales import Sale
-from validator.model import Product
+from validator.rights import Product
 
 DEVICE, OFFICE, PUBLISHER = "gate-0001", "office-1", "publisher-1"
 PLACE, REGION = "market-square", "demo"

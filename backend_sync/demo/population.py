@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from backend_sync.demo.issuer import CLIENT_AUTH, DAY, ID_PIV_CARD_AUTH, CardKey, Issuer
 from hardware.medium import Technology
-from validator.model import CREDENTIAL_ID_BYTES, Product, ProductKind, Reason
+from validator.model import CREDENTIAL_ID_BYTES, Reason
+from validator.rights import Product, ProductKind
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S

@@ -10,7 +10,8 @@ from validator import entry as journal_entry
 from validator.entry import GENESIS, Entry
 from validator.envelope import Purpose, seal
 from validator.list_facts import ListVersions
-from validator.model import Assurance, ClockConfidence, Instant, Outcome, Product, ProductKind, Reason, Tap
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
+from validator.rights import Product, ProductKind
 
 CREDENTIAL = bytes(range(16))
 DAWN_MS = 1_760_000_000_000

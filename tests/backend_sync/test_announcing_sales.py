@@ -31,7 +31,8 @@ from validator.lists.errors import ListError
 from validator.lists.list_change import ListChange
 from validator.lists.manifest import ListKind
 from validator.lists.tickets import Tickets
-from validator.model import ClockConfidence, Credential, Entitlement, Instant
+from validator.model import ClockConfidence, Credential, Instant
+from validator.rights import Entitlement
 
 FIRST, SECOND, THIRD = card(1), card(2), card(3)
 SOON = Rhythm(fresh_s=None, burst=100)

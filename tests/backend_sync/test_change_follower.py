@@ -35,7 +35,8 @@ from validator.lists.status_array import pack, write_status_file
 from validator.lists.statuses import Statuses
 from validator.lists.ticket_store import write_ticket_store
 from validator.lists.tickets import Tickets
-from validator.model import NEVER, Credential, Product, ProductKind
+from validator.model import NEVER, Credential
+from validator.rights import Product, ProductKind
 
 NUMBERED = [Credential(bytes([number]) * 16, TOKENS, index=number) for number in range(8)]
 CARDS = [*NUMBERED, *(Credential(bytes([number]) * 16) for number in range(8, 16))]

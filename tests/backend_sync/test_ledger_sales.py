@@ -27,7 +27,7 @@ from validator.lists.manifest import ListKind, Manifest
 from validator.lists.ticket_delta import MAX_PRODUCTS
 from validator.lists.ticket_store import TicketStore, write_ticket_store
 from validator.lists.tickets import Tickets, published_tickets
-from validator.model import Product
+from validator.rights import Product
 
 GATES = ("gate-1", "gate-2")
 BUYERS = [bytes([number]) * 16 for number in range(1, 5)]

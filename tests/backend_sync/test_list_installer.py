@@ -23,7 +23,8 @@ from validator.lists.errors import ListError
 from validator.lists.gate_rules import GateRules, encode_gate_rules
 from validator.lists.manifest import ListKind
 from validator.lists.ticket_store import write_ticket_store
-from validator.model import Credential, Product, ProductKind
+from validator.model import Credential
+from validator.rights import Product, ProductKind
 
 ROOT_OF_SOMEBODY = ceremony.sign(
     ceremony.sign(

@@ -24,7 +24,8 @@ from validator.lists.directory import install
 from validator.lists.gate_rules import KEEP, GateRules, StalePolicy
 from validator.lists.installed import load
 from validator.lists.manifest import ListKind
-from validator.model import Credential, Product, ProductKind
+from validator.model import Credential
+from validator.rights import Product, ProductKind
 
 DATES = Dates(issued_s=1_790_000_000, not_after_s=1_790_086_400)
 CARD = bytes(range(16))

@@ -22,7 +22,7 @@ from backend_sync.money import Unfounded
 from backend_sync.reconcile import Books, DeviceBooks, reconcile
 from tests.backend_sync.gate import CREDENTIAL, DAWN_MS, GateJournal, a_ledger, a_tap, carnet, month, purse
 from validator.entry import GENESIS
-from validator.model import Tap
+from validator.model import Label, Tap
 
 COLUMNS = "device, epoch, seq, account, unit, amount"
 
@@ -282,11 +282,14 @@ def test_what_is_overspent_is_a_debt_and_the_books_still_close() -> None:
         (a_tap(product=2), Unfounded.OTHER_AMOUNT),
         (a_tap(product=3, amount=1), Unfounded.OTHER_AMOUNT),
         (replace(a_tap(product=1, amount=150), recovers=1), Unfounded.OTHER_AMOUNT),
+        (replace(a_tap(product=2, rides=1), label=Label.EXIT), Unfounded.OTHER_AMOUNT),
         (a_tap(product=1, amount=150), None),
         (a_tap(product=2, rides=1), None),
         (a_tap(product=3), None),
         (replace(a_tap(product=1), recovers=1), None),
         (replace(a_tap(product=2), recovers=1), None),
+        (replace(a_tap(product=1), label=Label.EXIT), None),
+        (replace(a_tap(product=2), label=Label.EXIT), None),
         (a_tap(), None),  # a guest's: nothing is taken here
         (replace(a_tap(), recovers=1), None),
         (a_tap(granted=False, product=777, amount=9), None),

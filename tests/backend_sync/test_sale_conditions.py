@@ -19,7 +19,7 @@ from tests.backend_sync.gate import DAWN_MS, carnet
 from tests.validator.ticket_making import CONDITIONS
 from validator.conditions import ORDINARY, Conditions, TimeFrame
 from validator.lists.product_rules import breach
-from validator.model import Product, ProductKind
+from validator.rights import Product, ProductKind
 
 WHO = bytes(range(16))
 STUDENT = Conditions(

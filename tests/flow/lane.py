@@ -29,8 +29,8 @@ from validator.journal_reader import JournalReader
 from validator.known_cards import KnownCardStore
 from validator.lists import installed
 from validator.lists.directory import PublisherKeys
-from validator.model import Product, ProductKind
 from validator.operator_keys import OperatorKeys
+from validator.rights import Product, ProductKind
 from validator.service import clock_of, place_of
 from validator.station import JOURNAL, READER, Station, TapReport
 from validator.supervision import Progress

@@ -28,7 +28,7 @@ from tests.flow.supervised import Supervisor
 from validator.cursor import CursorFile
 from validator.journal_file import JournalError
 from validator.journal_reader import JournalReader
-from validator.model import Product, ProductKind
+from validator.rights import Product, ProductKind
 
 ROUNDS = 20 * (20 if os.environ.get("PILET_SOAK") == "1" else 1)
 LONGEST_PAUSE_S = 1.5

@@ -25,8 +25,9 @@ from tests.validator.travel_documents import bare, with_mapping
 from validator import config as gate_file
 from validator.certificates import credential_id, spki_of, token_id
 from validator.lists import installed
-from validator.model import Assurance, KeyAlgorithm, Product, ProductKind, Reason, Scheme
+from validator.model import Assurance, KeyAlgorithm, Reason, Scheme
 from validator.profiles import dnie, emrtd, esteid3, esteid2018, esteid2025, jpki, mynumber_surface, piv
+from validator.rights import Product, ProductKind
 from validator.station import HOLD_OFF_S
 
 ESTONIAN = credential_id(spki_of(card_key(KeyAlgorithm.P384).public_key()))

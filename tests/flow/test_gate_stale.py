@@ -7,7 +7,8 @@ from backend_sync.publisher import Dates
 from tests.flow.lane import HOUR_S, Lane, open_lane
 from validator.lists.gate_rules import KEEP, GateRules, StalePolicy
 from validator.lists.manifest import ListKind
-from validator.model import ProductKind, Reason
+from validator.model import Reason
+from validator.rights import ProductKind
 
 FARE = 120
 

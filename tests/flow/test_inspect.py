@@ -23,8 +23,9 @@ from validator import config as gate_file
 from validator.conditions import ORDINARY, Conditions
 from validator.journal_file import JournalFile
 from validator.list_facts import ListVersions
-from validator.model import ClockConfidence, Instant, Outcome, Product, ProductKind, Reason, Scheme, Tap
+from validator.model import ClockConfidence, Instant, Outcome, Reason, Scheme, Tap
 from validator.profiles import piv
+from validator.rights import Product, ProductKind
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60

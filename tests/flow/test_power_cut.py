@@ -19,7 +19,8 @@ from validator.journal import Journal
 from validator.journal_file import Synchronous
 from validator.journal_reader import JournalReader
 from validator.list_facts import ListVersions
-from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap, Use
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
+from validator.rights import Use
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 DEVICE = "gate-1"

@@ -31,8 +31,9 @@ from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
 from validator.list_facts import CardStatus
 from validator.lists.status_array import pack
-from validator.model import Label, Outcome, ProductKind, Reason
+from validator.model import Label, Outcome, Reason
 from validator.reason_words import REASON_WORDS
+from validator.rights import ProductKind
 from validator.risk import RiskRules
 from validator.vehicle_feed import PositionFile, VehiclePosition, write_position
 

@@ -22,7 +22,7 @@ from hardware.medium import Technology
 from hardware.virtual.air import AirCard, Field
 from hardware.virtual.piv import PivChip
 from tests.backend_sync.brokers import MosquittoCarrier
-from validator.model import Product, ProductKind
+from validator.rights import Product, ProductKind
 
 PASSPHRASE = "a passphrase for tests\n"
 ANSWER_S = 60.0

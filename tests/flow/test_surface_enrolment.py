@@ -53,8 +53,9 @@ from validator.__main__ import EXITS, app
 from validator.certificates import credential_id, spki_of, token_id
 from validator.commandline import run_app
 from validator.lists import installed
-from validator.model import Product, ProductKind, Reason
+from validator.model import Reason
 from validator.profiles import mynumber_surface
+from validator.rights import Product, ProductKind
 from validator.surface_command import HEADING, EnrolledFile, EnrolmentFileError, NotEnrolledError
 
 NAME = token_id(mynumber_surface.NAME, IDENTIFICATION)

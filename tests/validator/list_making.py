@@ -25,7 +25,8 @@ from validator.lists.manifest import ListKind, Manifest, seal_manifest
 from validator.lists.status_array import pack, write_status_file
 from validator.lists.ticket_store import write_ticket_store
 from validator.lists.trust_list import encode_trust_list
-from validator.model import KeyAlgorithm, Product, ProductKind
+from validator.model import KeyAlgorithm
+from validator.rights import Product, ProductKind
 
 KEY = Ed25519PrivateKey.generate()
 KEYS = {"publisher": KEY.public_key()}

@@ -10,7 +10,7 @@ from validator.lists.directory import install
 from validator.lists.installed import load
 from validator.lists.manifest import ListKind
 from validator.lists.ticket_store import write_ticket_store
-from validator.model import Product
+from validator.rights import Product
 
 
 def main(folder: Path, count: int) -> int:

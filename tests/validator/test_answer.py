@@ -12,7 +12,8 @@ from validator.answer import LAST_DAY_S, WORDS, Display, Language, Passengers, a
 from validator.answer_words import Band
 from validator.conditions import Conditions
 from validator.decision import GRANTING
-from validator.model import NEVER, Decision, Entitlement, Outcome, Product, ProductKind, Reason, Use
+from validator.model import NEVER, Outcome, Reason
+from validator.rights import Decision, Entitlement, Product, ProductKind, Use
 
 NOON = 1_795_435_200
 PASS = Product(1, ProductKind.PERIOD_PASS, 0, NOON, 0)

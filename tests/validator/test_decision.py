@@ -9,20 +9,8 @@ from hypothesis import strategies as st
 
 from validator.decision import RULES, UNEXPECTED, Facts, ValueLimit, decide
 from validator.list_facts import Freshness
-from validator.model import (
-    Assurance,
-    Decision,
-    DocumentType,
-    Entitlement,
-    Identity,
-    KeyAlgorithm,
-    KnownCard,
-    Outcome,
-    Product,
-    ProductKind,
-    Reason,
-    Refusal,
-)
+from validator.model import Assurance, DocumentType, Identity, KeyAlgorithm, KnownCard, Outcome, Reason, Refusal
+from validator.rights import Decision, Entitlement, Product, ProductKind
 
 KNOWN = KnownCard(bytes(16), KeyAlgorithm.P256, b"", 0, 1, bytes(16), 1)
 CARD = Identity(bytes(16), "piv", Assurance.CHIP, KNOWN, cached=True)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from validator.entitlement import HELPFULNESS, assess
 from validator.list_facts import CardStatus, Freshness, Guest
-from validator.model import Assurance, ClockConfidence, Entitlement, Instant, Product, ProductKind, Reason, Use
+from validator.model import Assurance, ClockConfidence, Instant, Reason
+from validator.rights import Entitlement, Product, ProductKind, Use
 
 NOW_S = 1_795_400_000
 DAY_S = 86_400

@@ -20,9 +20,10 @@ from validator.lists.installed import InstalledLists
 from validator.lists.manifest import ListKind, Manifest
 from validator.lists.ticket_store import TicketStore, write_ticket_store
 from validator.lists.tickets import published_tickets
-from validator.model import Assurance, DocumentType, Identity, Product, ProductKind, Reason, Refusal, Scheme, Use
+from validator.model import Assurance, DocumentType, Identity, Reason, Refusal, Scheme
 from validator.proof import BareKey, Certificate, EnrolledUnder, IdCertificate, Shown
 from validator.reading import Reading
+from validator.rights import Product, ProductKind, Use
 from validator.trust_store import TrustStore
 
 NOW_S, HOUR = seconds(NOW), 3600

@@ -18,7 +18,8 @@ from validator.journal import Journal, Recorded
 from validator.journal_file import PRUNE_BATCH, JournalError, JournalFile
 from validator.journal_reader import JournalReader
 from validator.list_facts import ListVersions
-from validator.model import Assurance, ClockConfidence, Instant, Label, Outcome, Reason, Tap, Use
+from validator.model import Assurance, ClockConfidence, Instant, Label, Outcome, Reason, Tap
+from validator.rights import Use
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 DEVICE = "gate-1"

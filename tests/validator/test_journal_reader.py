@@ -17,7 +17,8 @@ from validator.envelope import Envelope, Purpose, open_envelope
 from validator.journal_file import JournalError, JournalFile
 from validator.journal_reader import JournalReader
 from validator.list_facts import ListVersions
-from validator.model import ClockConfidence, Instant, Outcome, Reason, Tap, Use
+from validator.model import ClockConfidence, Instant, Outcome, Reason, Tap
+from validator.rights import Use
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 REPOSITORY = Path(__file__).parents[2]

@@ -22,19 +22,8 @@ from validator.entitlement import assess
 from validator.journal_file import JournalFile
 from validator.journal_reader import JournalReader
 from validator.list_facts import Freshness, ListVersions
-from validator.model import (
-    Assurance,
-    ClockConfidence,
-    Identity,
-    Instant,
-    KeyAlgorithm,
-    KnownCard,
-    Product,
-    ProductKind,
-    Reason,
-    Tap,
-    Use,
-)
+from validator.model import Assurance, ClockConfidence, Identity, Instant, KeyAlgorithm, KnownCard, Reason, Tap
+from validator.rights import Product, ProductKind, Use
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 CARDS = [bytes([number] * 16) for number in range(3)]

@@ -18,7 +18,8 @@ from validator.lists.listed_ids import HEADER_BYTES, ListedIds, encode_listed_id
 from validator.lists.manifest import CHECKED_PAGES, ListKind, Manifest, open_manifest, seal_manifest
 from validator.lists.product_rules import breach
 from validator.lists.ticket_store import write_ticket_store
-from validator.model import Assurance, ClockConfidence, Instant, Outcome, Product, ProductKind, Reason, Tap
+from validator.model import Assurance, ClockConfidence, Instant, Outcome, Reason, Tap
+from validator.rights import Product, ProductKind
 
 IDS = st.binary(min_size=16, max_size=16)
 COUNTS = st.integers(0, 2**63 - 1)

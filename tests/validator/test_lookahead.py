@@ -17,8 +17,9 @@ from validator.lists.manifest import ListKind
 from validator.lists.ticket_store import TicketStore, write_ticket_store
 from validator.lists.tickets import published_tickets
 from validator.lookahead import TapLookAhead
-from validator.model import KeyAlgorithm, Product, ProductKind, Reason, Refusal
+from validator.model import KeyAlgorithm, Reason, Refusal
 from validator.proof import CardProof
+from validator.rights import Product, ProductKind
 from validator.trust_store import TrustStore
 
 P256 = KeyAlgorithm.P256

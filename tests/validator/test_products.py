@@ -14,19 +14,9 @@ from validator.conditions import Conditions, TimeFrame
 from validator.decision import Facts, decide
 from validator.entitlement import assess
 from validator.list_facts import CardStatus, Freshness, Guest
-from validator.model import (
-    Assurance,
-    ClockConfidence,
-    DocumentType,
-    Entitlement,
-    Identity,
-    Instant,
-    Product,
-    ProductKind,
-    Reason,
-    Use,
-)
+from validator.model import Assurance, ClockConfidence, DocumentType, Identity, Instant, Reason
 from validator.position import NOWHERE, Position
+from validator.rights import Entitlement, Product, ProductKind, Use
 from validator.risk import NO_RULES, RiskRules
 
 ROOT = Path(__file__).parents[2]

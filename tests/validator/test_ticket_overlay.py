@@ -31,7 +31,8 @@ from validator.lists.ticket_delta import (
     parse_ticket_delta,
 )
 from validator.lists.ticket_overlay import TicketOverlay, parse_overlay
-from validator.model import Assurance, Product, ProductKind
+from validator.model import Assurance
+from validator.rights import Product, ProductKind
 
 BASE = Snapshot(7, bytes(range(32)), (shape_of(PASS),))
 HEAD = b"pilet-ticket-d/1" + BASE.version.to_bytes(8) + BASE.sha256 + bytes(2 * 32)

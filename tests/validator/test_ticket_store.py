@@ -22,7 +22,7 @@ from validator.lists.errors import ListError
 from validator.lists.product_rows import encode_shapes, numbers_of, shape_of
 from validator.lists.product_rules import breach
 from validator.lists.ticket_store import PAGE_BYTES, PER_PAGE, TicketStore, write_ticket_store
-from validator.model import Product, ProductKind
+from validator.rights import Product, ProductKind
 
 BEYOND = st.one_of(st.integers(-1, 3), st.just(2**63))
 ODD_AMOUNTS = st.sampled_from([-1, 0, 2**31 - 1, 2**31])

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from validator.conditions import DAY_MINUTES, EVERY_DAY, ORDINARY, Conditions, TimeFrame
 from validator.lists.product_rules import LEAST_ASSURANCES, MAX_AMOUNT
-from validator.model import NEVER, Product, ProductKind
+from validator.model import NEVER
+from validator.rights import Product, ProductKind
 
 PASS = Product(1, ProductKind.PERIOD_PASS, 1_780_000_000, 1_800_000_000, 1_780_000_000)
 PURSE = Product(2, ProductKind.STORED_VALUE, 0, NEVER, 0, balance=2000, fare=150, pass_back_s=600)

@@ -30,7 +30,8 @@ from validator.lists.statuses import Statuses
 from validator.lists.tariff_list import load_editions
 from validator.lists.tickets import Tickets
 from validator.lists.trust_list import parse_trust_list
-from validator.model import Credential, Identity, Instant, Product
+from validator.model import Credential, Identity, Instant
+from validator.rights import Product
 from validator.trust_store import TrustStore
 
 log = structlog.get_logger()

@@ -28,7 +28,8 @@ from validator.conditions import ORDINARY, Conditions, TimeFrame
 from validator.entry import MAX_INTEGER
 from validator.lists.errors import ListError
 from validator.lists.product_rules import MAX_AMOUNT, breach
-from validator.model import CREDENTIAL_ID_BYTES, Assurance, Product, ProductKind
+from validator.model import CREDENTIAL_ID_BYTES, Assurance
+from validator.rights import Product, ProductKind
 
 FORMAT: Final = 1
 FORMAT_WITH_CONDITIONS: Final = 2

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from validator.conditions import DAY_MINUTES, EVERY_DAY, ORDINARY, Conditions
 from validator.entry import MAX_INTEGER
-from validator.model import Assurance, Product, ProductKind
+from validator.model import Assurance
+from validator.rights import Product, ProductKind
 
 MAX_AMOUNT = 2**31 - 1
 """Largest number of rides, minor units or seconds of pass-back; sums of many uses stay far below an entry's bound."""

@@ -23,7 +23,8 @@ from validator.lists.ticket_delta import (
     parts_of,
     shape_digest,
 )
-from validator.model import CREDENTIAL_ID_BYTES, Product
+from validator.model import CREDENTIAL_ID_BYTES
+from validator.rights import Product
 
 _BUCKETS: Final = 4096
 _DIGEST_BYTES: Final = 16

@@ -41,7 +41,8 @@ from validator.lists.product_rows import (
     shape_of,
 )
 from validator.lists.product_rules import MAX_AMOUNT, breach
-from validator.model import CREDENTIAL_ID_BYTES, Product
+from validator.model import CREDENTIAL_ID_BYTES
+from validator.rights import Product
 
 PAGE_BYTES: Final = 2048
 """Half of what the kernel reads at a time: most of a look-up is the page's digest."""

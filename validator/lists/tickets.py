@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from validator.lists.ticket_delta import Snapshot, parse_ticket_delta
 from validator.lists.ticket_overlay import TicketOverlay
 from validator.lists.ticket_store import TicketStore
-from validator.model import Product
+from validator.rights import Product
 
 
 class Tickets:
