@@ -42,6 +42,7 @@ from backend_sync.sales import ConcessionRefused
 from backend_sync.schema import SchemaTooNew
 from backend_sync.self_check import recent_passengers
 from backend_sync.uplink import UplinkOptions
+from backend_sync.vehicle_position import PositionRelay
 from backend_sync.wave_rule import WaveRule
 from backend_sync.wire import WireError
 from validator import config as gate_file
@@ -214,7 +215,7 @@ def uplink_options(gate: GateConfig, progress: Progress, stack: contextlib.ExitS
         FloorsError: The file of the catalogue's floors cannot be used.
         ConfigError: There is no ``[uplink]`` table, a key in it is wrong, or the state's directory is not there.
     """
-    section = gate.file.uplink
+    section, feed = gate.file.uplink, gate.file.position.feed
     if section is None:
         raise ConfigError(f"{gate.path}: no [uplink] table; add host, port and [uplink.offices]")
     try:
@@ -229,6 +230,7 @@ def uplink_options(gate: GateConfig, progress: Progress, stack: contextlib.ExitS
         back_office=gate.public_keys(section.offices, "uplink.offices"),
         versions=lambda: {kind.value: version_in_force(gate.lists, kind) or 0 for kind in ListKind},
         lists=_list_follower(gate, progress, stack),
+        position=None if feed is None else PositionRelay(gate.file.device, gate.resolve(feed)),
         progress=lambda: progress.moved(WORK, time.monotonic()),
     )
 

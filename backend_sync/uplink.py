@@ -23,6 +23,7 @@ from backend_sync.list_follower import ListFollower
 from backend_sync.mqtt import Broker, Link, LinkLost, Will, connect, full_jitter
 from backend_sync.outbox import AckEffect, Outbox, Pace
 from backend_sync.throttle import Complaints, first_cause
+from backend_sync.vehicle_position import PositionRelay
 from backend_sync.wire import Presence, PresenceState, Reported, TapBatch
 from validator.cursor import CursorFile
 from validator.journal_file import JournalError
@@ -74,6 +75,7 @@ class UplinkOptions:
         reconnect_max: Bound of any such wait.
         versions: Versions to report, by name.
         lists: Follows the device's lists; None where they are brought by hand.
+        position: Writes where the vehicle is; None where the gate does not move.
         progress: Called whenever something moved or the journal was looked after: the watchdog's food.
         open_journal: Opens the journal, in the thread that will use it.
         rng: Source of jitter.
@@ -92,6 +94,7 @@ class UplinkOptions:
     reconnect_max: float = 300.0
     versions: Callable[[], Mapping[str, int]] = dict
     lists: ListFollower | None = None
+    position: PositionRelay | None = None
     progress: Callable[[], None] = lambda: None
     open_journal: Callable[[Path], Journal] = JournalReader
     rng: Random = field(default_factory=Random)
@@ -181,6 +184,8 @@ class _Uplink:
         will = Will(topic, presence(PresenceState.LOST))
         async with connect(self._options.broker, device, clean_session=True, will=will) as link:
             await link.subscribe(wire.ack(device))
+            if self._options.position is not None:
+                await link.subscribe(self._options.position.topic)
             await link.publish(topic, presence(PresenceState.READY), retain=True)
             self._kick.set()
             try:
@@ -197,9 +202,12 @@ class _Uplink:
                 raise
 
     async def _receive(self, link: Link) -> None:
-        lists = self._options.lists
+        lists, position = self._options.lists, self._options.position
         while True:
             message = await link.receive()
+            if position is not None and message.topic == position.topic:
+                await position.take(message.payload)
+                continue
             if lists is not None and lists.take(message):
                 continue
             try:

@@ -71,6 +71,11 @@ def ack(device: str) -> str:
     return f"{ROOT}/device/{check_device(device)}/ack"
 
 
+def position(device: str) -> str:
+    """Topic of a vehicle's position, retained, its own system to the gate on board."""
+    return f"{ROOT}/device/{check_device(device)}/position"
+
+
 def presence(device: str) -> str:
     """Topic of presence, retained; the last will is published here."""
     return f"{ROOT}/state/{check_device(device)}/presence"
@@ -125,6 +130,7 @@ _Device = Annotated[str, msgspec.Meta(pattern=rf"^{_DEVICE.pattern}\Z")]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 _Envelope = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ENVELOPE_BYTES)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_NameOrNone = Annotated[str, msgspec.Meta(max_length=64)]
 _Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
@@ -227,7 +233,27 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     lists: Annotated[dict[_Name, ListState], msgspec.Meta(max_length=32)] = {}
 
 
-Message = TapBatch | Ack | Presence | Reported
+class VehiclePosition(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a vehicle is.
+
+    Attributes:
+        v: Format.
+        at_s: When that was so, seconds since 1970 UTC.
+        stop: The stop that it is at, or was at last.
+        route: What it runs as.
+        zones: Zones that the stop is in, at most 32.
+        network: The network that it runs in.
+    """
+
+    v: Literal[1] = 1
+    at_s: _Number
+    stop: _NameOrNone = ""
+    route: _NameOrNone = ""
+    zones: Annotated[list[_Name], msgspec.Meta(max_length=32)] = []
+    network: _NameOrNone = ""
+
+
+Message = TapBatch | Ack | Presence | Reported | VehiclePosition
 _Message = TypeVar("_Message", bound=Message)
 
 

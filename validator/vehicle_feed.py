@@ -24,7 +24,8 @@ from validator.position import Position
 
 log = structlog.get_logger()
 
-MAX_BYTES: Final = 4096
+MAX_BYTES: Final = 16_384
+"""More than the longest position takes, however its names are escaped."""
 
 _Name = Annotated[str, msgspec.Meta(max_length=64)]
 

@@ -2,17 +2,22 @@
 
 import asyncio
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backend_sync import ingest, uplink, wire
 from backend_sync.mqtt import Link
-from backend_sync.wire import Presence, PresenceState, Reported
+from backend_sync.vehicle_position import PositionRelay
+from backend_sync.wire import Presence, PresenceState, Reported, VehiclePosition
 from tests.backend_sync.depot import Depot, closed, heard, listener, running, until
 from tests.backend_sync.gate import CREDENTIAL, GateJournal, a_tap, key_of
 from validator.journal import Journal
 from validator.journal_reader import JournalReader
+from validator.model import ClockConfidence, Instant
+from validator.position import Position
+from validator.vehicle_feed import VehiclePosition as VehicleFeed
 
 
 async def test_a_journal_becomes_a_ledger(depot: Depot) -> None:
@@ -155,3 +160,33 @@ async def test_several_gates_share_one_ingest(mosquitto: Depot) -> None:
         for other in others:
             await other.until_acknowledged()
     closed(mosquitto.books(), 360)
+
+
+async def test_a_vehicles_position_reaches_its_gate(depot: Depot) -> None:
+    device, file, at_s = depot.journal.device, depot.folder / "position.json", 1_795_435_200
+    feed, at = VehicleFeed(file, 60, ZoneInfo("UTC")), Instant(at_s * 1000, 0, b"one-boot", ClockConfidence.NTP)
+    told = VehiclePosition(at_s=at_s, stop="7820", route="5", zones=["A"], network="bus")
+    async with listener(depot) as computer:
+        await computer.publish(wire.position(device), wire.encode(told), retain=True)
+        assert not feed(at).known
+        async with running(uplink.run(depot.uplink_options(position=PositionRelay(device, file)))):
+            await until(file.exists)
+            assert feed(at) == Position(frozenset({"A"}), "bus", "7820", "5")
+            await computer.publish(wire.position(device), b"nowhere")
+            later = wire.encode(VehiclePosition(at_s=at_s + 30, stop="7821"))
+            await computer.publish(wire.position(device), later)
+            await until(lambda: feed(at).stop == "7821")
+
+
+async def test_a_position_that_cannot_be_written_is_lost_and_nothing_else(mosquitto: Depot) -> None:
+    device = mosquitto.journal.device
+    relay = PositionRelay(device, mosquitto.folder / "nowhere" / "position.json")
+    mosquitto.register()
+    async with listener(mosquitto) as computer:
+        await computer.publish(wire.position(device), wire.encode(VehiclePosition(at_s=1)), retain=True)
+        async with running(
+            ingest.run(mosquitto.ingest_options()), uplink.run(mosquitto.uplink_options(position=relay))
+        ):
+            mosquitto.journal.fill(30)
+            await mosquitto.until_acknowledged()
+    closed(mosquitto.books(), 30)

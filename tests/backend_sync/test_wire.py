@@ -6,11 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend_sync import wire
-from backend_sync.wire import Ack, ListState, Message, Presence, PresenceState, Reported, TapBatch, WireError
+from backend_sync.wire import (
+    Ack,
+    ListState,
+    Message,
+    Presence,
+    PresenceState,
+    Reported,
+    TapBatch,
+    VehiclePosition,
+    WireError,
+)
 from tests.backend_sync.gate import key_of
 from validator.envelope import Purpose, seal
 
-KINDS: tuple[type[Message], ...] = (TapBatch, Ack, Presence, Reported)
+KINDS: tuple[type[Message], ...] = (TapBatch, Ack, Presence, Reported, VehiclePosition)
 OFFICE = {"office": key_of("office").public_key()}
 
 devices = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
@@ -42,7 +52,16 @@ reports = st.builds(
     versions=st.dictionaries(st.text(min_size=1, max_size=20), numbers, max_size=8),
     lists=st.dictionaries(st.text(min_size=1, max_size=20), list_states, max_size=4),
 )
-messages: st.SearchStrategy[Message] = st.one_of(batches, acks, presences, reports)
+names = st.text(max_size=64)
+positions = st.builds(
+    VehiclePosition,
+    at_s=numbers,
+    stop=names,
+    route=names,
+    zones=st.lists(st.text(min_size=1, max_size=64), max_size=32),
+    network=names,
+)
+messages: st.SearchStrategy[Message] = st.one_of(batches, acks, presences, reports, positions)
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
