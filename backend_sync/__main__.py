@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from backend_sync import announcing, denying, enrolling, linking, revoking, spreading, tariff_command
+from backend_sync import announcing, denying, enrolling, linking, revoking, settling_command, spreading, tariff_command
 from backend_sync import config as office_file
 from backend_sync import ingest as ingesting
 from backend_sync import reconcile as reconciling
@@ -73,6 +73,9 @@ app.add_typer(enrolling.app, name="enrol")
 export = typer.Typer(help="Read and write what other systems speak.", no_args_is_help=True)
 check_command.add_to(export)
 app.add_typer(export, name="export")
+reconcile = typer.Typer(invoke_without_command=True)
+settling_command.add_to(reconcile)
+app.add_typer(reconcile, name="reconcile")
 
 GateOption = Annotated[Path, typer.Option("--config", help="The gate's TOML file.")]
 DEFAULT_GATE = Path("/etc/pilet/gate.toml")
@@ -83,6 +86,7 @@ EXITS: dict[type[Exception], int] = {
     **linking.EXITS,
     **enrolling.EXITS,
     **check_command.EXITS,
+    **settling_command.EXITS,
     ConfigError: os.EX_CONFIG,
     EstonianIssuersError: os.EX_UNAVAILABLE,
     WireError: os.EX_CONFIG,
@@ -169,9 +173,11 @@ def announce(config: OfficeOption = DEFAULT_OFFICE, *, verbose: VerboseOption = 
         asyncio.run(until_signalled(_supervised(announcing.run(options), progress, name)))
 
 
-@app.command()
-def reconcile(config: OfficeOption = DEFAULT_OFFICE, *, as_json: JsonOption = False) -> None:
+@reconcile.callback()
+def close_books(context: typer.Context, config: OfficeOption = DEFAULT_OFFICE, *, as_json: JsonOption = False) -> None:
     """Close the books: name what is missing, twice or broken; prove that the money sums. Open books exit with 65."""
+    if context.invoked_subcommand is not None:
+        return
     office = office_file.load(config)
     with Ledger.open(office.ledger_url) as ledger:
         books = reconciling.reconcile(ledger)

@@ -1,6 +1,11 @@
-"""Triggers by which SQLite itself keeps evidence from being changed, whoever opened the file."""
+"""Numbered rows, and triggers by which SQLite itself keeps evidence from being changed, whoever opened the file."""
 
-from sqlalchemy import Connection, Table
+from typing import Final
+
+from sqlalchemy import BigInteger, Connection, Integer, Table
+
+ROW: Final = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite counts rows by itself only in a column that is exactly INTEGER PRIMARY KEY."""
 
 _APPEND_ONLY = "is append-only: record a correction instead"
 

@@ -51,6 +51,9 @@ def _sums(money: Money) -> Iterator[str]:
         f"stored value: loaded {_money(money.loaded)} = spent {_money(money.spent)} + left {_money(money.left)}; "
         f"rides: sold {money.rides_sold} = used {money.rides_posted} + left {money.rides_left}"
     )
+    if money.settled:
+        on_taps, settled = _money(money.fares_on_taps), _money(money.settled)
+        yield f"spent {_money(money.spent)} = fares on taps {on_taps} + settled {settled}"
     for balance in money.overspent:
         yield f"product {balance.product_id} is {-balance.amount} {balance.unit} in debt"
     for tap in money.unfounded:

@@ -90,6 +90,7 @@ class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         key: Path of its Ed25519 private key (PEM).
         region: Region of the lists.
         ledger: The ledger's database, ``sqlite:///PATH``; a relative path is taken from where this file lies.
+        currency: Of the ledger's money, and of the fares that gates take.
         broker: The broker.
         publisher: The publisher; a back office that only reconciles needs none.
         catalogue: The signed catalogue; without it, lists are carried to the gates by hand.
@@ -101,6 +102,7 @@ class OfficeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region: _Name
     ledger: str
     broker: BrokerSection
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
     publisher: PublisherSection | None = None
     catalogue: CatalogueSection | None = None
     devices: dict[_Name, str] = {}

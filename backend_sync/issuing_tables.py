@@ -21,17 +21,14 @@ from sqlalchemy import (
     text,
 )
 
-from backend_sync.append_only import forbid, is_there
-
-# SQLite counts rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
-_ROW = BigInteger().with_variant(Integer, "sqlite")
+from backend_sync.append_only import ROW, forbid, is_there
 
 ISSUING = MetaData()
 
 CARD_ORDER = Table(
     "card_order",
     ISSUING,
-    Column("id", _ROW, primary_key=True),
+    Column("id", ROW, primary_key=True),
     Column("name", String(64), nullable=False, unique=True),
     Column("family", String(32), nullable=False),
     # Of the file of accounts: another file under this name is another batch.
@@ -46,7 +43,7 @@ CARD_ORDER = Table(
 CARD_ORDER_FINISHED = Table(
     "card_order_finished",
     ISSUING,
-    Column("card_order", _ROW, ForeignKey("card_order.id"), primary_key=True),
+    Column("card_order", ROW, ForeignKey("card_order.id"), primary_key=True),
     Column("manifest_sha256", LargeBinary(32), nullable=False),
     Column("finished_ms", BigInteger, nullable=False),
 )
@@ -54,7 +51,7 @@ CARD_ORDER_FINISHED = Table(
 CARD_ORDER_KEY = Table(
     "card_order_key",
     ISSUING,
-    Column("card_order", _ROW, ForeignKey("card_order.id"), nullable=False),
+    Column("card_order", ROW, ForeignKey("card_order.id"), nullable=False),
     Column("name", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     Column("check_value", String(6), nullable=False),
@@ -65,16 +62,16 @@ CARD_ORDER_KEY = Table(
 CREDENTIAL = Table(
     "credential",
     ISSUING,
-    Column("serial", _ROW, primary_key=True, autoincrement=False),
+    Column("serial", ROW, primary_key=True, autoincrement=False),
     # Stands for the token; with the UID that the bureau answers with, it gives the credential's id.
     Column("id", LargeBinary(16), nullable=False, unique=True),
-    Column("card_order", _ROW, ForeignKey("card_order.id"), nullable=False),
+    Column("card_order", ROW, ForeignKey("card_order.id"), nullable=False),
 )
 
 BINDING = Table(
     "binding",
     ISSUING,
-    Column("serial", _ROW, ForeignKey("credential.serial"), primary_key=True, autoincrement=False),
+    Column("serial", ROW, ForeignKey("credential.serial"), primary_key=True, autoincrement=False),
     Column("account", String(64), nullable=False),
     Column("family", String(32), nullable=False),
     # 1 ordered, 2 live, 3 ended: only ever upwards.
@@ -89,7 +86,7 @@ BINDING = Table(
 PERSONALISATION = Table(
     "personalisation",
     ISSUING,
-    Column("serial", _ROW, ForeignKey("credential.serial"), primary_key=True, autoincrement=False),
+    Column("serial", ROW, ForeignKey("credential.serial"), primary_key=True, autoincrement=False),
     Column("token", LargeBinary(16), nullable=False),
     Column("reference", String(64), nullable=False),
 )
@@ -98,7 +95,7 @@ PERSONALISATION = Table(
 BUREAU_ANSWER = Table(
     "bureau_answer",
     ISSUING,
-    Column("serial", _ROW, ForeignKey("credential.serial"), primary_key=True, autoincrement=False),
+    Column("serial", ROW, ForeignKey("credential.serial"), primary_key=True, autoincrement=False),
     Column("uid", LargeBinary(7)),
     Column("made", Boolean, nullable=False),
     Column("received_ms", BigInteger, nullable=False),

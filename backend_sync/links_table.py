@@ -22,12 +22,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from backend_sync.append_only import forbid, is_there
+from backend_sync.append_only import ROW, forbid, is_there
 
 LINKING = MetaData()
-
-# SQLite counts rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
-_ROW = BigInteger().with_variant(Integer, "sqlite")
 
 PERSON = Table(
     "person",
@@ -44,7 +41,7 @@ PERSON = Table(
 LINK = Table(
     "link",
     LINKING,
-    Column("id", _ROW, primary_key=True),
+    Column("id", ROW, primary_key=True),
     Column("account", String(64), nullable=False),
     Column("credential_id", LargeBinary(16), nullable=False),
     # How often this credential had been linked before: two that link it at one moment cannot both be the next.
@@ -68,7 +65,7 @@ LINK = Table(
 LINK_ENDED = Table(
     "link_ended",
     LINKING,
-    Column("link", _ROW, ForeignKey("link.id"), primary_key=True, autoincrement=False),
+    Column("link", ROW, ForeignKey("link.id"), primary_key=True, autoincrement=False),
     # 1 replaced, 2 lost, 3 its account was closed, 4 made by mistake, 5 the same was proved anew.
     Column("why", Integer, nullable=False),
     Column("desk", String(64), nullable=False),

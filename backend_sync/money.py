@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 from backend_sync import postings
 from backend_sync.postings import Account, Posting, Unit
 from backend_sync.schema import POSTING, SALE, TAP
+from backend_sync.settlement_tables import SETTLEMENT
 from validator.model import Label, Outcome
 from validator.rights import ProductKind
 
@@ -56,9 +57,10 @@ class Money:
 
     Attributes:
         loaded: Stored value that sales loaded.
-        spent: Stored value that taps took, by the fares posted.
+        spent: Stored value that taps and settlements took, by the fares posted.
         left: Stored value that products hold now.
         fares_on_taps: Amounts that granted taps name.
+        settled: Amounts of settlements and refunds.
         rides_sold: Rides that sales created.
         rides_posted: Rides that taps took, by the postings.
         rides_left: Rides that products hold now.
@@ -67,14 +69,16 @@ class Money:
         revenue: Fares taken, and sales of passes and carnets.
         overspent: Products that were sold and hold less than nothing: uses that crossed while devices were offline.
         unfounded: Granted taps that no sale accounts for.
-        unbalanced: Causes (``tap DEVICE EPOCH SEQ``, ``sale ID``) whose postings do not sum to zero in a unit.
-        misposted: Sales (``sale ID``) whose postings are not those of the sale; taps are examined with their chain.
+        unbalanced: Causes (``tap DEVICE EPOCH SEQ``, ``sale ID``, ``settlement ID``) whose postings do not sum to zero
+            in a unit.
+        misposted: Sales and settlements whose postings are not their own; taps are examined with their chain.
     """
 
     loaded: int
     spent: int
     left: int
     fares_on_taps: int
+    settled: int
     rides_sold: int
     rides_posted: int
     rides_left: int
@@ -94,7 +98,7 @@ class Money:
             and not self.unbalanced
             and not self.misposted
             and self.loaded == self.spent + self.left
-            and self.spent == self.fares_on_taps
+            and self.spent == self.fares_on_taps + self.settled
             and self.rides_sold == self.rides_posted + self.rides_left
             and self.rides_posted == self.rides_on_taps
         )
@@ -119,6 +123,7 @@ def count(connection: Connection) -> Money:
         spent=spent,
         left=balance(Account.STORED_VALUE, Unit.MINOR),
         fares_on_taps=fares,
+        settled=_sums(connection, SETTLEMENT.c.amount)[0],
         rides_sold=rides_sold,
         rides_posted=balance(Account.RIDES_USED, Unit.RIDE),
         rides_left=balance(Account.CARNET, Unit.RIDE),
@@ -133,7 +138,7 @@ def count(connection: Connection) -> Money:
             for row in connection.execute(_unfounded()).all()
         ),
         unbalanced=tuple(_cause(row) for row in connection.execute(_unbalanced()).all()),
-        misposted=tuple(islice(_misposted_sales(connection), _NAMED)),
+        misposted=tuple(islice(chain(_misposted_sales(connection), _misposted_settlements(connection)), _NAMED)),
     )
 
 
@@ -148,7 +153,10 @@ def _unfounded() -> Select[Any]:
     # The tap after a torn one takes nothing, nor does one on the way out.
     takes = and_(TAP.c.recovers.is_(None), TAP.c.label != int(Label.EXIT))
     rides = case((and_(takes, SALE.c.kind == int(ProductKind.CARNET)), 1), else_=0)
-    amount = case((and_(takes, SALE.c.kind == int(ProductKind.STORED_VALUE)), SALE.c.fare), else_=0)
+    # Under a tariff the gate asks what the edition says; the day's settlement counts it against the day's price.
+    by_tariff = and_(takes, SALE.c.kind == int(ProductKind.STORED_VALUE), TAP.c.edition != 0)
+    flat = case((and_(takes, SALE.c.kind == int(ProductKind.STORED_VALUE)), SALE.c.fare), else_=0)
+    amount = case((and_(by_tariff, TAP.c.amount >= 0), TAP.c.amount), else_=flat)
     why = case(
         (SALE.c.id.is_(None), Unfounded.NO_SALE.value),
         (TAP.c.credential_id.is_distinct_from(SALE.c.credential_id), Unfounded.OTHER_CREDENTIAL.value),
@@ -182,7 +190,7 @@ def _overspent() -> Select[Any]:
 
 
 def _unbalanced() -> Select[Any]:
-    cause = (POSTING.c.device, POSTING.c.epoch, POSTING.c.seq, POSTING.c.sale)
+    cause = (POSTING.c.device, POSTING.c.epoch, POSTING.c.seq, POSTING.c.sale, POSTING.c.settlement)
     return select(*cause).group_by(*cause, POSTING.c.unit).having(func.sum(POSTING.c.amount) != 0).limit(_NAMED)
 
 
@@ -198,6 +206,19 @@ def _misposted_sales(connection: Connection) -> Iterator[str]:
         due = postings.of_sale(sale.id, rides=sale.rides, balance=sale.balance, price=sale.price)
         if not by_sale.take(sale.id, due):
             yield f"sale {sale.id}"
+
+
+def _misposted_settlements(connection: Connection) -> Iterator[str]:
+    moved = connection.execute(
+        select(POSTING)
+        .where(POSTING.c.settlement.is_not(None))
+        .order_by(POSTING.c.settlement, POSTING.c.id)
+        .execution_options(yield_per=_CHUNK)
+    )
+    by_settlement = GroupedPostings(moved, "settlement")
+    for row in connection.execute(select(SETTLEMENT).order_by(SETTLEMENT.c.id).execution_options(yield_per=_CHUNK)):
+        if not by_settlement.take(row.id, postings.of_fare(row.product_id, row.amount)):
+            yield f"settlement {row.id}"
 
 
 class GroupedPostings:
@@ -224,4 +245,6 @@ class GroupedPostings:
 
 
 def _cause(row: Row[Any]) -> str:
+    if row.settlement is not None:
+        return f"settlement {row.settlement}"
     return f"tap {row.device} {row.epoch} {row.seq}" if row.sale is None else f"sale {row.sale}"

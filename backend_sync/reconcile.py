@@ -158,6 +158,7 @@ class Books:
                 "spent": self.money.spent,
                 "left": self.money.left,
                 "fares_on_taps": self.money.fares_on_taps,
+                "settled": self.money.settled,
                 "rides_sold": self.money.rides_sold,
                 "rides_used": self.money.rides_posted,
                 "rides_left": self.money.rides_left,

@@ -18,17 +18,14 @@ from sqlalchemy import (
     Table,
 )
 
-from backend_sync.append_only import forbid, is_there
+from backend_sync.append_only import ROW, forbid, is_there
 
 REVOKING = MetaData()
-
-# SQLite counts rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
-_ROW = BigInteger().with_variant(Integer, "sqlite")
 
 REVOCATION = Table(
     "revocation",
     REVOKING,
-    Column("id", _ROW, primary_key=True),
+    Column("id", ROW, primary_key=True),
     Column("credential_id", LargeBinary(16), nullable=False),
     # What a deny list of numbers or a nation's register knows the card by; empty, 0 and NULL where it is not known.
     Column("issuer_id", LargeBinary(16), nullable=False),

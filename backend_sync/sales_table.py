@@ -7,20 +7,17 @@ has not heard of; the number of the last row of `SALE_RECORDED` does. Nothing in
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table
 
-from backend_sync.append_only import forbid, is_there
+from backend_sync.append_only import ROW, forbid, is_there
 from validator.conditions import ORDINARY, Conditions, TimeFrame
 
 SELLING = MetaData()
 
-# SQLite counts rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
-_ROW = BigInteger().with_variant(Integer, "sqlite")
-
 SALE_RECORDED = Table(
     "sale_recorded",
     SELLING,
-    Column("id", _ROW, primary_key=True),
+    Column("id", ROW, primary_key=True),
     Column("sale", BigInteger, nullable=False, unique=True),
 )
 

@@ -2,7 +2,8 @@
 
 Statements are SQLAlchemy Core, so that the same ones run on SQLite here and on PostgreSQL where one file is not enough.
 What only SQLite needs (pragmas, triggers, its ``user_version``) is in this room, in `backend_sync.append_only`, in
-`backend_sync.links_table`, `backend_sync.revocations_table` and `backend_sync.sales_table`, and nowhere else.
+`backend_sync.links_table`, `backend_sync.revocations_table`, `backend_sync.sales_table` and
+`backend_sync.settlement_tables`, and nowhere else.
 
 Evidence is append-only, and the database itself enforces it on every connection, whoever opened it: changing, deleting
 or replacing a device's key, a batch, a tap, a posting, a sale or a conflict is an error for everybody, this code
@@ -29,16 +30,14 @@ from sqlalchemy import (
     Table,
 )
 
-from backend_sync.append_only import forbid, is_there
+from backend_sync.append_only import ROW, forbid, is_there
 from backend_sync.issuing_tables import create_issuing
 from backend_sync.links_table import create_links
 from backend_sync.revocations_table import create_revocations
 from backend_sync.sales_table import condition_columns, create_order_of_sales, tell_conditions
+from backend_sync.settlement_tables import SETTLEMENT, create_settlements
 
 METADATA = MetaData()
-
-# SQLite counts rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
-_ROW = BigInteger().with_variant(Integer, "sqlite")
 
 DEVICE = Table(
     "device",
@@ -50,7 +49,7 @@ DEVICE = Table(
 BATCH = Table(
     "batch",
     METADATA,
-    Column("id", _ROW, primary_key=True),
+    Column("id", ROW, primary_key=True),
     Column("device", String(64), ForeignKey("device.id"), nullable=False),
     Column("epoch", BigInteger, nullable=False),
     # What the device says is its latest entry; nobody signed that, so the next batch replaces it.
@@ -93,7 +92,7 @@ TAP = Table(
     Column("riders", Integer, nullable=False),
     Column("label", Integer, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
-    Column("batch", _ROW, ForeignKey("batch.id"), nullable=False),
+    Column("batch", ROW, ForeignKey("batch.id"), nullable=False),
     PrimaryKeyConstraint("device", "epoch", "seq"),
 )
 
@@ -117,7 +116,7 @@ CONFLICT = Table(
     Column("seq", BigInteger, nullable=False),
     Column("digest", LargeBinary(32), nullable=False),
     Column("envelope", LargeBinary, nullable=False),
-    Column("batch", _ROW, ForeignKey("batch.id"), nullable=False),
+    Column("batch", ROW, ForeignKey("batch.id"), nullable=False),
     PrimaryKeyConstraint("device", "epoch", "seq", "digest"),
 )
 
@@ -133,7 +132,7 @@ POSITION = Table(
 REJECTED = Table(
     "rejected",
     METADATA,
-    Column("id", _ROW, primary_key=True),
+    Column("id", ROW, primary_key=True),
     Column("source", String(64), nullable=False),
     Column("reason", String(32), nullable=False),
     Column("size", Integer, nullable=False),
@@ -169,10 +168,12 @@ SALE = Table(
     *condition_columns(),
 )
 
+_CAUSES = ("device", "sale", "settlement")
+
 POSTING = Table(
     "posting",
     METADATA,
-    Column("id", _ROW, primary_key=True),
+    Column("id", ROW, primary_key=True),
     Column("device", String(64)),
     Column("epoch", BigInteger),
     Column("seq", BigInteger),
@@ -181,8 +182,12 @@ POSTING = Table(
     Column("product_id", BigInteger),
     Column("unit", String(8), nullable=False),
     Column("amount", BigInteger, nullable=False),
+    Column("settlement", ROW, ForeignKey(SETTLEMENT.c.id)),
     ForeignKeyConstraint(["device", "epoch", "seq"], ["tap.device", "tap.epoch", "tap.seq"]),
-    CheckConstraint("(sale IS NULL) <> (device IS NULL)", name="posting_has_one_cause"),
+    CheckConstraint(
+        "1 = " + " + ".join(f"CASE WHEN {cause} IS NULL THEN 0 ELSE 1 END" for cause in _CAUSES),
+        name="posting_has_one_cause",
+    ),
     CheckConstraint("amount <> 0", name="posting_moves_something"),
 )
 
@@ -190,6 +195,7 @@ BATCH_BY_DEVICE = Index("batch_by_device", BATCH.c.device)
 TAP_BY_PRODUCT = Index("tap_by_product", TAP.c.product_id)
 POSTING_BY_TAP = Index("posting_by_tap", POSTING.c.device, POSTING.c.epoch, POSTING.c.seq)
 POSTING_BY_SALE = Index("posting_by_sale", POSTING.c.sale)
+POSTING_BY_SETTLEMENT = Index("posting_by_settlement", POSTING.c.settlement)
 
 FIRST_TABLES = frozenset({"device", "batch", "tap", "sale", "posting"})
 """A ledger of any version has these."""
@@ -302,6 +308,25 @@ _UNTOLD = {
     "label": "INTEGER NOT NULL DEFAULT 0",
 }
 
+
+def _tell_settlements(connection: Connection) -> None:
+    """Make what settlements need. A constraint of SQLite is mended by making its table anew."""
+    create_settlements(connection)
+    columns = connection.exec_driver_sql("SELECT name FROM pragma_table_info('posting')").scalars().all()
+    if POSTING.c.settlement.name in columns:
+        return
+    connection.exec_driver_sql("ALTER TABLE posting RENAME TO posting_before")
+    for index in POSTING.indexes:
+        connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index.name}")
+    POSTING.create(connection)
+    names = ", ".join(columns)
+    connection.exec_driver_sql(f"INSERT INTO posting ({names}) SELECT {names} FROM posting_before ORDER BY id")  # noqa: S608 - names of columns
+    connection.exec_driver_sql("DROP TABLE posting_before")
+    forbid(connection, POSTING, "delete", "DELETE")
+    forbid(connection, POSTING, "replace", "INSERT", is_there(POSTING))
+    forbid(connection, POSTING, "update", "UPDATE")
+
+
 _STEPS: tuple[Callable[[Connection], None], ...] = (
     _create,
     create_issuing,
@@ -312,5 +337,6 @@ _STEPS: tuple[Callable[[Connection], None], ...] = (
     create_order_of_sales,
     tell_conditions,
     _tell_journeys,
+    _tell_settlements,
 )
 """Step n brings schema n-1 to n. A step that was released is never changed; a change of the tables is a new step."""

@@ -14,10 +14,12 @@ from backend_sync import config as office_file
 from backend_sync.gtfs.check_command import compile_feeds, stop_for
 from backend_sync.gtfs.compiling import Days
 from backend_sync.gtfs.problems import Problem
+from backend_sync.ledger import Ledger
 from backend_sync.one_writer import StillWriting, one_writer
 from backend_sync.places_file import Fault, places_in, read_places_file
 from backend_sync.publish_errors import PublishError
 from backend_sync.publishing import DEFAULT_OFFICE, OfficeOption, bring, dates_for, publisher_of, tell
+from backend_sync.recorded_editions import last_edition, record_editions
 from validator.commandline import JsonOption
 from validator.fares.editions import MAX_EDITIONS, Edition, Editions, encode_editions
 from validator.fares.errors import EditionsError
@@ -68,15 +70,23 @@ def publish_tariff(
     stop_for(_problems(places, faults), console, "nothing is published", as_json=as_json)
 
     publisher = publisher_of(office, ListKind.TARIFF)
-    with _alone(publisher.out / ListKind.TARIFF.value):
-        number = max(installed_versions(publisher.out, ListKind.TARIFF), default=0) + 1
-        edition = Edition(number, from_s, tariffs, named, file.limits)
+    with (
+        _alone(publisher.out / ListKind.TARIFF.value),
+        Ledger.open(office.ledger_url, create=True) as ledger,
+    ):
+        versions = installed_versions(publisher.out, ListKind.TARIFF)
+        with ledger.reading() as connection:
+            number = max([*versions, last_edition(connection)]) + 1
+            edition = Edition(number, from_s, tariffs, named, file.limits)
         editions = succeed(published_editions(publisher.out), edition, now_s)
         try:
             payload = encode_editions(editions, "tariff list")
         except EditionsError as error:
             raise PublishError(f"tariff list: {'; '.join(error.problems)}") from None
         published = publisher.tariff(payload, len(editions), dates_for(office.publisher_section().trust_days))
+        # Where this is interrupted, `reconcile settle` records what was published.
+        with ledger.writing() as connection:
+            record_editions(connection, editions, now_s * 1000)
     bring(office, published)
     more = {"edition": number, "from_s": from_s, "places": len(named), "bytes": len(payload)}
     tell(published.manifest, published.entries, as_json=as_json, **more)

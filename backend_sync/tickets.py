@@ -7,6 +7,8 @@ that no use counts twice and none is forgotten, a product's state here contains 
   published for that device. Taps beyond a gap are in the ledger and wait for the gap to close;
 - of its older epochs: every granted tap. Those journals are gone from the device, so it cannot count them itself.
 
+Whatever settlements charged or gave back is taken off as well: a gate knows nothing of it.
+
 An epoch begins with the second in which its journal was made, so the newest epoch is the greatest, and a straggler of
 an older one changes nothing about that.
 
@@ -24,6 +26,7 @@ from sqlalchemy import Connection, Subquery, func, or_, select
 from backend_sync.sales import last_row, product_left
 from backend_sync.sales_table import SALE_RECORDED
 from backend_sync.schema import POSITION, SALE, TAP
+from backend_sync.settlement_tables import SETTLEMENT
 from validator.model import Outcome
 from validator.rights import Product
 
@@ -63,13 +66,19 @@ class TicketSnapshot:
             .group_by(TAP.c.product_id)
             .subquery("used")
         )
+        settled = (
+            select(SETTLEMENT.c.product_id, func.sum(SETTLEMENT.c.amount).label("amount"))
+            .group_by(SETTLEMENT.c.product_id)
+            .subquery("settled")
+        )
         rows = self._connection.execute(
             select(
                 SALE,
                 func.coalesce(used.c.rides_used, 0).label("rides_used"),
-                func.coalesce(used.c.amount_used, 0).label("amount_used"),
+                (func.coalesce(used.c.amount_used, 0) + func.coalesce(settled.c.amount, 0)).label("amount_used"),
             )
             .outerjoin(used, used.c.product_id == SALE.c.id)
+            .outerjoin(settled, settled.c.product_id == SALE.c.id)
             .order_by(SALE.c.id)
             .execution_options(yield_per=_CHUNK)
         )
@@ -110,6 +119,9 @@ class TicketSnapshot:
             if (tap.epoch, tap.seq) <= horizons.get(tap.device, (-1, 0)):
                 rides[tap.product_id] += tap.rides
                 amounts[tap.product_id] += tap.amount
+        settled = select(SETTLEMENT.c.product_id, SETTLEMENT.c.amount).where(SETTLEMENT.c.product_id.in_(product_ids))
+        for row in self._connection.execute(settled):
+            amounts[row.product_id] += row.amount
         return rides, amounts
 
 

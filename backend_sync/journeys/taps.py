@@ -27,6 +27,7 @@ class JourneyTap(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
         label: What the lane calls it.
         tariff: Version of the tariff in force at the gate; 0 where it has none.
         recovers: Sequence number of the torn tap that this one repeats, or None.
+        amount: Minor units that the gate took at once.
     """
 
     card: bytes
@@ -43,11 +44,17 @@ class JourneyTap(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     label: Label = Label.NONE
     tariff: int = 0
     recovers: int | None = None
+    amount: int = 0
 
     @property
     def order(self) -> TapOrder:
         """What taps are sorted by: time, then their name, so that a set of them has one order."""
         return self.at_s, self.device, self.epoch, self.seq
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What names it in the ledger."""
+        return self.device, self.epoch, self.seq
 
     @property
     def name(self) -> str:

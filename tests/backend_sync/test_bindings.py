@@ -31,6 +31,7 @@ from backend_sync.sales_table import condition_values
 from backend_sync.schema import SchemaTooNew
 from tests.backend_sync.card_bureau import uid_of, write_accounts
 from tests.backend_sync.gate import DAWN_MS
+from tests.backend_sync.older_ledger import forget_settlements
 from validator.certificates import card_credential_id, token_id
 from validator.conditions import ORDINARY
 from validator.lists.listed_ids import ListedIds, encode_listed_ids
@@ -498,6 +499,7 @@ def test_a_ledger_from_before_gets_the_tables_and_keeps_what_it_has(tmp_path: Pa
         engine = create_engine("sqlite://", creator=lambda: old, poolclass=StaticPool)
         with engine.begin() as connection:
             schema.METADATA.create_all(connection)
+            forget_settlements(connection)
             for column in ("residents_only", "least_assurance", *condition_values(ORDINARY)):
                 connection.exec_driver_sql(f"ALTER TABLE sale DROP COLUMN {column}")
             for table, wanted in OF_VERSION_1.items():
@@ -512,7 +514,8 @@ def test_a_ledger_from_before_gets_the_tables_and_keeps_what_it_has(tmp_path: Pa
         assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == len(schema._STEPS)
     with contextlib.closing(sqlite3.connect(path)) as kept:
         assert rows(kept) == OF_VERSION_1 | {
-            "sale": ((*OF_VERSION_1["sale"][0], 0, 3, *condition_values(ORDINARY).values()),)
+            "sale": ((*OF_VERSION_1["sale"][0], 0, 3, *condition_values(ORDINARY).values()),),
+            "posting": tuple((*row, None) for row in OF_VERSION_1["posting"]),
         }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "_STEPS", schema._STEPS[:1])

@@ -20,6 +20,7 @@ from backend_sync.sales_table import SALE_RECORDED
 from backend_sync.telling import TICKETS
 from tests.backend_sync.gate import DAWN_MS, GateJournal, a_tap, carnet, purse
 from tests.backend_sync.list_office import sealed_in
+from tests.backend_sync.older_ledger import forget_settlements
 from tests.validator.list_making import ISSUED, KEY, KEYS, NOT_AFTER
 from validator.lists.changes_file import with_list_changes
 from validator.lists.list_change import open_list_change
@@ -246,6 +247,7 @@ def test_a_ledger_of_before_says_the_order_of_its_sales(tmp_path: Path) -> None:
         for number in (9, 3, 5):
             ledger.record_sale(Sale(BUYERS[0], carnet(number, 1), 0, DAWN_MS))
         with ledger.writing() as connection:
+            forget_settlements(connection)
             connection.exec_driver_sql("DROP TABLE sale_recorded")
             connection.exec_driver_sql("PRAGMA user_version=6")
     with Ledger.open(url) as ledger, ledger.snapshot() as snapshot:

@@ -25,6 +25,7 @@ from backend_sync.links_table import LINK, LINK_ENDED, LINKING, PERSON
 from backend_sync.proving import Asked, Linked, LinkRefused
 from backend_sync.sales import ConcessionRefused, Sale
 from tests.backend_sync.gate import DAWN_MS, month
+from tests.backend_sync.older_ledger import forget_settlements
 from tests.backend_sync.proving_desk import a_card, a_person, code, credential, desk, proved, serial
 from validator.certificates import card_credential_id
 from validator.model import Assurance, DocumentType, Scheme
@@ -704,6 +705,8 @@ def test_a_ledger_from_before_had_no_concessions(tmp_path: Path) -> None:
     sold = Sale(credential("bus"), month(1), 100, DAWN_MS)
     with Ledger.open(f"sqlite:///{path}", create=True) as made:
         assert made.record_sale(sold)
+        with made.writing() as connection:
+            forget_settlements(connection)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.execute("ALTER TABLE sale DROP COLUMN residents_only")
         old.execute("ALTER TABLE sale DROP COLUMN least_assurance")

@@ -21,6 +21,7 @@ from backend_sync.ledger import Ledger, Sale
 from backend_sync.money import Unfounded
 from backend_sync.reconcile import Books, DeviceBooks, reconcile
 from tests.backend_sync.gate import CREDENTIAL, DAWN_MS, GateJournal, a_ledger, a_tap, carnet, month, purse
+from tests.backend_sync.older_ledger import forget_settlements
 from validator.entry import GENESIS
 from validator.model import Label, Tap
 
@@ -127,6 +128,7 @@ def test_closed_books() -> None:
         "spent": 450,
         "left": 550,
         "fares_on_taps": 450,
+        "settled": 0,
         "rides_sold": 10,
         "rides_used": 3,
         "rides_left": 7,
@@ -176,6 +178,7 @@ def test_taps_of_an_older_ledger_are_what_their_devices_signed(tmp_path: Path) -
         ledger.register_device(journal.device, journal.public_key)
         ledger.record_batch(journal.arrival(1, 2, 3), received_ms=DAWN_MS)
         with ledger.writing() as connection:
+            forget_settlements(connection)
             for column in ("edition", "stop", "route", "riders", "label"):
                 connection.exec_driver_sql(f"ALTER TABLE tap DROP COLUMN {column}")
             connection.exec_driver_sql("PRAGMA user_version=8")

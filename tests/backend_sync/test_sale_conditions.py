@@ -16,6 +16,7 @@ from backend_sync.sales_file import sales_in
 from backend_sync.sales_table import condition_values, conditions_of
 from backend_sync.schema import SALE
 from tests.backend_sync.gate import DAWN_MS, carnet
+from tests.backend_sync.older_ledger import forget_settlements
 from tests.validator.ticket_making import CONDITIONS
 from validator.conditions import ORDINARY, Conditions, TimeFrame
 from validator.lists.product_rules import breach
@@ -86,6 +87,7 @@ def test_sales_of_an_older_ledger_are_ordinary(tmp_path: Path) -> None:
     with Ledger.open(url, create=True) as ledger:
         ledger.record_sale(Sale(WHO, carnet(5, 3), 0, DAWN_MS))
         with ledger.writing() as connection:
+            forget_settlements(connection)
             for column in condition_values(ORDINARY):
                 connection.exec_driver_sql(f"ALTER TABLE sale DROP COLUMN {column}")
             connection.exec_driver_sql("PRAGMA user_version=7")
