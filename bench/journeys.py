@@ -42,7 +42,7 @@ from validator.fares.tariff_rows import (
     Zone,
 )
 
-TAPS: Final = (1_000_000, 10_000_000)
+TAPS: Final = (1_000_000, 10_000_000, 50_000_000)
 GOAL: Final = 150_000
 WORKERS: Final = 2
 STATIONS: Final = 100

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from validator.fares.at_gate import NO_TARIFF, RideHere
 from validator.list_facts import CardStatus, Freshness, Guest
 from validator.model import Assurance, ClockConfidence, DocumentType, Instant, Reason
 from validator.passing_back import taken_again
@@ -60,6 +61,12 @@ class _Tapped:
     risk: RiskRules
     leaving: bool
     seen: bool
+    ride: RideHere
+
+    def fare(self, product: Product) -> int:
+        told = product.conditions
+        fare = self.ride.fare(told.rider, told.medium, told.riders)
+        return product.fare if fare is None else fare
 
 
 def assess(
@@ -75,6 +82,7 @@ def assess(
     position: Position = NOWHERE,
     risk: RiskRules = NO_RULES,
     leaving: bool = False,
+    ride: RideHere = NO_TARIFF,
 ) -> Entitlement | Reason:
     """Find what pays for a ride.
 
@@ -100,11 +108,12 @@ def assess(
         position: Zones, network and wall clock of the place.
         risk: What the place risks on a card.
         leaving: The lane is a way out.
+        ride: What the ride costs by the tariff in force, where that can be known.
 
     Returns:
         The entitlement, or the most helpful reason why there is none (`HELPFULNESS`).
     """
-    tapped = _Tapped(place, position, at, risk, leaving, bool(uses))
+    tapped = _Tapped(place, position, at, risk, leaving, bool(uses), ride)
     if guest is not None and not products:
         return _welcome(guest, uses, tapped)
     held: dict[int | None, Product] = {each.product_id: each for each in products if not each.conditions.scheme}
@@ -213,7 +222,8 @@ def _price(product: Product, used: Sequence[Use], tapped: _Tapped) -> tuple[int,
     """Return the rides and the amount that a tap takes from a product, and `VALID` or why it cannot.
 
     `PASS-1`: a period pass gives nothing away. `CARNET-1`: a carnet gives a ride, while one is left. `VALUE-1`: stored
-    value gives the fare, while that much is left. `LATER-1`: pay as you go gives nothing at the gate.
+    value gives the fare, while that much is left. `VALUE-2`: that is the tariff's, where one tap can tell it, else the
+    product's own. `LATER-1`: pay as you go gives nothing at the gate.
     """
     match product.kind:
         case ProductKind.PERIOD_PASS:
@@ -222,6 +232,7 @@ def _price(product: Product, used: Sequence[Use], tapped: _Tapped) -> tuple[int,
             left = product.rides - sum(use.rides for use in used)
             return 1, 0, Reason.VALID if left >= 1 else Reason.RIDES_USED_UP
         case ProductKind.STORED_VALUE:
-            enough = product.balance - sum(use.amount for use in used) >= product.fare
-            return 0, product.fare, Reason.VALID if enough else Reason.BALANCE_TOO_LOW
-    return 0, 0, credit(product, used, tapped.risk, seen=tapped.seen)
+            fare = tapped.fare(product)
+            enough = product.balance - sum(use.amount for use in used) >= fare
+            return 0, fare, Reason.VALID if enough else Reason.BALANCE_TOO_LOW
+    return 0, 0, credit(product, used, tapped.risk, seen=tapped.seen, fare=tapped.fare(product))

@@ -55,23 +55,25 @@ def rides_of(uses: Sequence[Use]) -> list[Use]:
     return [use for use in uses if use.recovers is None and not use.leaving]
 
 
-def credit(product: Product, unsynced: Sequence[Use], rules: RiskRules, *, seen: bool) -> Reason:
+def credit(product: Product, unsynced: Sequence[Use], rules: RiskRules, *, seen: bool, fare: int) -> Reason:
     """Judge one more ride that is priced afterwards.
 
-    `FLOOR-1`: rides that the list does not count yet, and this one, are assumed to cost the product's fare each; what
-    is left then is not below the floor. `FIRST-RIDE-1`: on a card that this gate has never seen the floor may be nearer
-    to zero. `FIRST-RIDE-2`: a first ride below zero is graced, and the tap says so.
+    `FLOOR-1`: rides that the list does not count yet are assumed to cost the product's fare each, and this one what the
+    tariff says where one tap can tell; what is left then is not below the floor. `FIRST-RIDE-1`: on a card that this
+    gate has never seen the floor may be nearer to zero. `FIRST-RIDE-2`: a first ride below zero is graced, and the tap
+    says so.
 
     Args:
         product: Pay as you go.
         unsynced: Its uses here that the list does not count.
         rules: Of the place.
         seen: Whether this gate knows of any use of the card.
+        fare: What this ride is assumed to cost.
 
     Returns:
         `VALID`, `FIRST_RIDE`, or why not.
     """
-    left = product.balance - product.fare * (len(rides_of(unsynced)) + 1)
+    left = product.balance - product.fare * len(rides_of(unsynced)) - fare
     floor = product.conditions.floor
     if left < -floor:
         return Reason.BALANCE_TOO_LOW

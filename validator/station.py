@@ -19,6 +19,7 @@ from validator.choice import Family, TagFamily
 from validator.clock import SystemClock
 from validator.decision import Facts
 from validator.dialogue import Profile, Traffic
+from validator.fares.at_gate import RideHere
 from validator.journal import Journal, Recorded
 from validator.journal_file import JournalError
 from validator.known_cards import KnownCardStore
@@ -262,6 +263,7 @@ class Station:
         moment = tapping.moment()
         at, lists = moment.at, moment.lists
         who, right, horizon, position = seen.who, None, 0, self.position(at)
+        edition = lists.editions.at(at.wall_s)
         if isinstance(who, Identity):
             epoch, seq = lists.horizon(self.journal.device)
             # A horizon beyond the journal's head speaks of a journal that was lost: then every use that is kept counts.
@@ -280,6 +282,7 @@ class Station:
                 position=position,
                 risk=self.where.risk,
                 leaving=self.where.label is Label.EXIT,
+                ride=RideHere(edition, self.where.place, at.wall_s, position.stop, position.route),
             )
         shown = None if seen.proof is None else seen.proof.shown
         worth = standing(lists, self.where.stale, at, shown)
@@ -294,7 +297,7 @@ class Station:
                 value_limit=worth.value_limit,
             )
         )
-        taken, edition = verdict.entitlement, lists.editions.at(at.wall_s)
+        taken = verdict.entitlement
         unsynced = [use for use in uses if use.seq > horizon]
         tapping.answer = answers.answer(verdict, unsynced, position.offset_s, self.passengers)
         return Tap(

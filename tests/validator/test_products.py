@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fares.travel import MONDAY_S, TARIFFS
+from tests.journeys.office import PLACES
 from tests.validator.ticket_making import CONDITIONS
 from validator.conditions import Conditions, TimeFrame
 from validator.decision import Facts, decide
 from validator.entitlement import assess
+from validator.fares.at_gate import NO_TARIFF, RideHere
+from validator.fares.editions import Edition, Place
 from validator.list_facts import CardStatus, Freshness, Guest
 from validator.model import Assurance, ClockConfidence, DocumentType, Identity, Instant, Reason
 from validator.position import NOWHERE, Position
@@ -20,7 +24,7 @@ from validator.rights import Entitlement, Product, ProductKind, Use
 from validator.risk import NO_RULES, RiskRules
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("entitlement", "passing_back", "position", "risk", "service_hours")
+ROOMS = ("entitlement", "fares/at_gate", "passing_back", "position", "risk", "service_hours")
 RULE = re.compile(r"`([A-Z]+(?:-[A-Z]+)*-\d)`")
 
 NOON = 1_795_435_200
@@ -37,6 +41,10 @@ CARNET = replace(PASS, product_id=2, kind=ProductKind.CARNET, rides=2)
 VALUE = replace(PASS, product_id=3, kind=ProductKind.STORED_VALUE, balance=500, fare=200)
 LATER = replace(PASS, product_id=4, kind=ProductKind.PAY_AS_YOU_GO, balance=300, fare=300, pass_back_s=0)
 CREDIT = replace(LATER, conditions=Conditions(floor=600))
+THREE = replace(VALUE, conditions=Conditions(riders=3))
+DEAR = replace(CREDIT, fare=1000)
+EDITION = Edition(7, 0, TARIFFS, {**PLACES, "ghost": Place("lost", "A1", "A1", gated=False)})
+BUS_FARE = 150
 BUS_IN_A = Position(frozenset({"A"}), "bus")
 LOST = Position(known=False)
 
@@ -87,6 +95,11 @@ class Row:
     guest: Guest | None = None
     document: DocumentType | None = None
     horizon: int = 0
+    ride: RideHere = NO_TARIFF
+
+
+def on_board(place: str = "v1", stop: str = "D1", edition: Edition = EDITION) -> RideHere:
+    return RideHere(edition, place, MONDAY_S + 9 * 3600, stop)
 
 
 MORNING, NIGHT = TimeFrame(6 * 60, 12 * 60), TimeFrame(24 * 60, 28 * 60)
@@ -97,6 +110,22 @@ ROWS = [
     Row("CARNET-1", "one ride too many", [CARNET], Reason.RIDES_USED_UP, before(CARNET, 900, 800)),
     Row("VALUE-1", "the last fare", [VALUE], Entitlement(VALUE, amount=200), before(VALUE, 900)),
     Row("VALUE-1", "one fare too many", [VALUE], Reason.BALANCE_TOO_LOW, before(VALUE, 900, 800)),
+    Row("VALUE-2", "the tariff's fare", [VALUE], Entitlement(VALUE, amount=BUS_FARE), ride=on_board()),
+    Row(
+        "VALUE-2",
+        "the tariff's fare is not left",
+        [replace(VALUE, balance=BUS_FARE - 1)],
+        Reason.BALANCE_TOO_LOW,
+        ride=on_board(),
+    ),
+    Row("TARIFF-1", "each rider", [THREE], Entitlement(THREE, amount=3 * BUS_FARE), ride=on_board()),
+    Row("TARIFF-2", "an entry does not know its exit", [VALUE], Entitlement(VALUE, amount=200), ride=on_board("mA1")),
+    Row("TARIFF-2", "zones ask where it ends", [VALUE], Entitlement(VALUE, amount=200), ride=on_board("zoned")),
+    Row("TARIFF-2", "no such place", [VALUE], Entitlement(VALUE, amount=200), ride=on_board("unheard")),
+    Row("TARIFF-2", "no such stop", [VALUE], Entitlement(VALUE, amount=200), ride=on_board(stop="nowhere")),
+    Row("TARIFF-2", "no tariff at that place's feed", [VALUE], Entitlement(VALUE, amount=200), ride=on_board("ghost")),
+    Row("FLOOR-1", "this ride by the tariff", [DEAR], Entitlement(DEAR), ride=on_board()),
+    Row("FLOOR-1", "this ride by its own fare", [DEAR], Reason.BALANCE_TOO_LOW, ride=on_board("mA1")),
     Row("LATER-1", "the gate takes nothing", [LATER], Entitlement(LATER)),
     Row("FLOOR-1", "the deposit is used up", [LATER], Reason.BALANCE_TOO_LOW, before(LATER, 900)),
     Row("FLOOR-1", "down to the floor", [CREDIT], Entitlement(CREDIT), before(CREDIT, 900, 800)),
@@ -340,6 +369,7 @@ def judged(row: Row) -> Entitlement | Reason:
         position=row.position,
         risk=row.risk,
         leaving=row.leaving,
+        ride=row.ride,
     )
 
 
