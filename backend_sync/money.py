@@ -142,6 +142,21 @@ def count(connection: Connection) -> Money:
     )
 
 
+def paid(connection: Connection, product_ids: Iterable[int]) -> dict[int, int]:
+    """Return what products paid for rides, at gates and by settlements, in minor units; 0 for those that paid none."""
+    wanted = list(product_ids)
+    spent = (
+        select(POSTING.c.product_id, func.sum(-POSTING.c.amount).label("amount"))
+        .where(
+            POSTING.c.account == Account.STORED_VALUE.value,
+            POSTING.c.sale.is_(None),
+            POSTING.c.product_id.in_(wanted),
+        )
+        .group_by(POSTING.c.product_id)
+    )
+    return dict.fromkeys(wanted, 0) | {row.product_id: int(row.amount) for row in connection.execute(spent)}
+
+
 def _sums(
     connection: Connection, *columns: ColumnElement[int], where: ColumnElement[bool] | None = None
 ) -> tuple[int, ...]:

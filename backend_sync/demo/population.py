@@ -115,7 +115,7 @@ _RECIPES: dict[Persona, _Recipe] = {
     Persona.JUST_BOUGHT: _Recipe(1, (Reason.TICKET_NOT_YET_ACTIVE,), product=replace(_PASS, active_from=6 * HOUR_S)),
     Persona.OTHER_CITY: _Recipe(1, (Reason.NOT_VALID_HERE,), product=_ELSEWHERE),
     Persona.USED_UP: _Recipe(1, (Reason.VALID, Reason.RIDES_USED_UP), product=replace(_CARNET, rides=1, pass_back_s=0)),
-    Persona.EMPTY_PURSE: _Recipe(1, (Reason.VALID, Reason.BALANCE_TOO_LOW), product=replace(_PURSE, balance=250)),
+    Persona.EMPTY_PURSE: _Recipe(1, (Reason.VALID, Reason.BALANCE_TOO_LOW), product=replace(_PURSE, balance=220)),
     Persona.UNKNOWN_FAMILY: _Recipe(1, (Reason.UNKNOWN_MEDIUM,), make=_Make.UNKNOWN, product=None),
 }
 
@@ -143,6 +143,11 @@ class Card:
         return hashlib.sha256(spki).digest()[:CREDENTIAL_ID_BYTES]
 
 
+def new_key() -> CardKey:
+    """Return the key of a new card; no demo card is ever the same as another."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One passenger at the gate.
@@ -154,7 +159,7 @@ class Visit:
         tear_after: APDUs that the first tap's card answers before it is torn away, `TORN_AT_THE_END`, or None.
     """
 
-    persona: Persona
+    persona: str
     card: Card
     reasons: tuple[Reason, ...]
     tear_after: int | None
@@ -245,7 +250,7 @@ class CrowdMaker:
         self._crowd.products.append((credential_id, product))
 
     def _card(self, make: _Make) -> Card:
-        key = rsa.generate_private_key(65537, 2048) if make is _Make.RSA else ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65537, 2048) if make is _Make.RSA else new_key()
         technology = self.rng.choices((Technology.TYPE_A, Technology.TYPE_B), (3, 1))[0]
         model = self.rng.choices(("jcop4-p71", "jcop3-p60"), (4, 1))[0]
         certificate = None if make is _Make.UNKNOWN else self._certificate(key, make)
@@ -253,7 +258,7 @@ class CrowdMaker:
         if make is _Make.REVOKED:
             self._crowd.revoked.append(card.credential_id)
         if make is _Make.CLONE:
-            return replace(card, key=ec.generate_private_key(ec.SECP256R1()))
+            return replace(card, key=new_key())
         return card
 
     def _certificate(self, key: CardKey, make: _Make) -> bytes:

@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import random
 import tempfile
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from backend_sync.demo import city
+from backend_sync.demo.closing import close_city
 from backend_sync.demo.day import Day, live
-from backend_sync.demo.depot import DEVICE, PLACE, Depot
+from backend_sync.demo.depot import PLACE, DemoGate, Depot
 from backend_sync.demo.errors import ProcessDied
 from backend_sync.demo.issuer import Issuer
 from backend_sync.demo.population import Crowd, CrowdMaker
@@ -35,7 +38,7 @@ async def run_demo(taps: int, seed: int, console: Console, *, timed: bool) -> di
     """Run the demo in a temporary folder.
 
     Args:
-        taps: How many taps.
+        taps: How many taps the crowd at the first gate makes; the city makes `city.TAPS` more.
         seed: Decides who comes.
         console: Where people look.
         timed: Model the time that real cards take.
@@ -53,39 +56,78 @@ async def run_demo(taps: int, seed: int, console: Console, *, timed: bool) -> di
         stack.push_async_callback(air.close)
         broker_name, broker = choose_broker(folder)
         depot = Depot.create(folder, air=air.path, port=broker.port)
-        crowd = _provision(depot, taps, seed, console)
-        console.print(f"one gate, {taps} taps, {broker_name}, a ledger in SQLite; nothing leaves this machine")
+        airs = await _city_gates(depot, stack)
+        crowd, people = _provision(depot, taps, seed, console)
+        total = taps + city.TAPS
+        console.print(
+            f"{len(depot.gates)} gates, {total} taps, {broker_name}, a ledger in SQLite; nothing leaves this machine"
+        )
 
         await broker.start()
         stack.push_async_callback(broker.stop)
-        validator = Process("validator", _command("validator", "run", depot.gate_toml, "--json"), folder / "gate.log")
         ingest = Process("ingest", _command("backend_sync", "ingest", depot.office_toml), folder / "ingest.log")
-        uplink = Process("uplink", _command("backend_sync", "uplink", depot.gate_toml), folder / "uplink.log")
-        for process in (ingest, validator, uplink):
+        validators = [_process("validator", "run", gate, "--json") for gate in depot.gates]
+        uplinks = [_process("backend_sync", "uplink", gate) for gate in depot.gates]
+        for process in (ingest, *validators, *uplinks):
             await process.start()
             stack.push_async_callback(process.stop)
 
-        screen = stack.enter_context(Screen(console, taps))
+        screen = stack.enter_context(Screen(console, total))
         counting = asyncio.create_task(_count(depot, screen))
         stack.push_async_callback(_end, counting)
-        day = await live(crowd, air, validator, broker, screen, timed=timed)
+        lanes = {
+            gate.device: city.Lane(airs[gate.device], validator.events())
+            for gate, validator in zip(depot.gates, validators, strict=True)
+            if gate.device in airs
+        }
+        for lane in lanes.values():
+            await city.ready(lane)
+        travelled: list[dict[str, Any]] = []
+
+        def seen(persona: str, event: dict[str, Any]) -> None:
+            travelled.append(event)
+            screen.tap(persona, event)
+
+        async with asyncio.TaskGroup() as both:
+            crowded = both.create_task(live(crowd, air, validators[0], broker, screen, timed=timed))
+            both.create_task(city.travel(people, lanes, seen, timed=timed))
+        day = crowded.result()
+        day.taps.extend(travelled)
         screen.note("the last passenger has gone; the queue drains")
-        await _drained(depot, taps)
+        await _drained(depot, total)
         await _end(counting)
-        for process in (uplink, ingest, validator):
+        for process in (*uplinks, ingest, *validators):
             await process.stop()
-        screen.counts(queue=0, ledger=taps)
+        screen.counts(queue=0, ledger=total)
+        screen.note("four hours later: the day is settled")
+        with Ledger.open(depot.ledger_url) as ledger:
+            closed_city = close_city(ledger, people, int(time.time()))
         screen.note("closed")
-        figures = _figures(day, close_books(depot))
+        figures = _figures(day, close_books(depot)) | {"city": closed_city.to_dict()}
     screen.closed(figures)
     return figures
+
+
+def _process(package: str, command: str, gate: DemoGate, *options: str) -> Process:
+    name = f"{command} of {gate.device}"
+    return Process(name, _command(package, command, gate.toml, *options), gate.folder / f"{command}.log")
+
+
+async def _city_gates(depot: Depot, stack: AsyncExitStack) -> dict[str, Field]:
+    """Enrol the city's gates beside the first one; return the air at each."""
+    airs = dict[str, Field]()
+    for place, position in city.GATES.items():
+        airs[place] = await Field.open()
+        stack.push_async_callback(airs[place].close)
+        depot.add_gate(place, place, airs[place].path, position)
+    return airs
 
 
 def _command(package: str, command: str, config: Path, *options: str) -> list[str]:
     return ["-m", package, command, "--config", str(config), *options]
 
 
-def _provision(depot: Depot, taps: int, seed: int, console: Console) -> Crowd:
+def _provision(depot: Depot, taps: int, seed: int, console: Console) -> tuple[Crowd, list[city.Passenger]]:
     now = dt.datetime.now(dt.UTC)
     issuer, stranger = Issuer.create("Demo card issuer", now), Issuer.create("Somebody else's issuer", now)
     maker = CrowdMaker(issuer, stranger, PLACE, now, random.Random(seed))  # noqa: S311 - who comes, not a secret
@@ -93,9 +135,10 @@ def _provision(depot: Depot, taps: int, seed: int, console: Console) -> Crowd:
         task = progress.add_task("making cards", total=taps)
         crowd = maker.make(taps, lambda made: progress.advance(task, made))
         progress.update(task, description="selling tickets, publishing lists")
-        depot.sell(crowd.products, now)
-        depot.publish([issuer], crowd.revoked, now)
-    return crowd
+        people = city.passengers(issuer, now, len(crowd.products) + 1)
+        depot.sell([*crowd.products, *((person.card.credential_id, person.product) for person in people)], now)
+        depot.publish([issuer], crowd.revoked, now, editions=[city.edition(now)])
+    return crowd, people
 
 
 async def _count(depot: Depot, screen: Screen) -> None:
@@ -112,30 +155,31 @@ async def _drained(depot: Depot, taps: int) -> None:
     recorded = 0
     for _ in range(int(DRAIN_LIMIT_S / LOOK_S)):
         with contextlib.suppress(LedgerUnavailable):
-            _, cursor, recorded = await asyncio.to_thread(_positions, depot)
-            if cursor >= taps and recorded >= taps:
+            head, cursor, recorded = await asyncio.to_thread(_positions, depot)
+            if cursor >= head and recorded >= taps:
                 return
         await asyncio.sleep(LOOK_S)
     raise ProcessDied(f"the queue did not drain within {DRAIN_LIMIT_S:.0f} s: {recorded} of {taps} in the ledger")
 
 
 def _positions(depot: Depot) -> tuple[int, int, int]:
-    """Return the journal's head, the uplink's cursor, and how many taps the ledger holds."""
-    with (
-        contextlib.closing(JournalReader(depot.state / "journal.db")) as journal,
-        Ledger.open(depot.ledger_url) as ledger,
-    ):
-        cursor = CursorFile(depot.state / "uplink" / "cursor", DEVICE).load(journal.epoch)
-        return journal.head(), cursor, ledger.tap_count()
+    """Return how many taps the journals hold, how many of them are acknowledged, and how many the ledger holds."""
+    heads = acknowledged = 0
+    for gate in depot.gates:
+        with contextlib.closing(JournalReader(gate.state / "journal.db")) as journal:
+            heads += journal.head()
+            acknowledged += CursorFile(gate.state / "uplink" / "cursor", gate.device).load(journal.epoch)
+    with Ledger.open(depot.ledger_url) as ledger:
+        return heads, acknowledged, ledger.tap_count()
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedBooks:
-    """Journal and ledger at the end of the day, each read for itself.
+    """Journals and ledger at the end of the day, each read for itself.
 
     Attributes:
-        journal_entries: Entries that the gate's journal holds.
-        equal: Whether the ledger holds these entries, octet for octet, and no other of this gate.
+        journal_entries: Entries that the gates' journals hold.
+        equal: Whether the ledger holds these entries, octet for octet, and no other of these gates.
         books: The ledger, reconciled.
     """
 
@@ -145,13 +189,15 @@ class ClosedBooks:
 
 
 def close_books(depot: Depot) -> ClosedBooks:
-    """Compare a depot's ledger with the journal of its gate, and reconcile it."""
-    with (
-        contextlib.closing(JournalReader(depot.state / "journal.db")) as journal,
-        Ledger.open(depot.ledger_url) as ledger,
-    ):
-        kept = [(journal.epoch, seq, envelope) for seq, envelope in journal.entries_after(0, journal.head())]
-        return ClosedBooks(len(kept), kept == list(ledger.tap_envelopes(DEVICE)), reconcile(ledger))
+    """Compare a depot's ledger with the journals of its gates, and reconcile it."""
+    entries, equal = 0, True
+    with Ledger.open(depot.ledger_url) as ledger:
+        for gate in depot.gates:
+            with contextlib.closing(JournalReader(gate.state / "journal.db")) as journal:
+                kept = [(journal.epoch, seq, envelope) for seq, envelope in journal.entries_after(0, journal.head())]
+            entries += len(kept)
+            equal = equal and kept == list(ledger.tap_envelopes(gate.device))
+        return ClosedBooks(entries, equal, reconcile(ledger))
 
 
 def _figures(day: Day, closed: ClosedBooks) -> dict[str, Any]:

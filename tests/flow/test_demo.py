@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from rich.console import Console
 from backend_sync import __main__ as command_line
 from backend_sync.broker import EmbeddedBroker
 from backend_sync.demo import show
+from backend_sync.demo.city import TAPS as CITY_TAPS
+from backend_sync.demo.city import TRAVELLERS
 from backend_sync.demo.depot import DEVICE, Depot
 from backend_sync.demo.issuer import Issuer
 from backend_sync.demo.population import Crowd, CrowdMaker, Persona
@@ -62,20 +65,37 @@ async def a_day(taps: int) -> dict[str, Any]:
     return await run_demo(taps, 7, Console(file=io.StringIO()), timed=False)
 
 
+def everybody(seed: int, taps: int) -> dict[str, int]:
+    """Return how taps should end: the crowd's, and the city's."""
+    city = Counter(reason.name for each in TRAVELLERS for _, reason in each.taps)
+    return dict(sorted((city + Counter(crowd(seed, taps).reasons())).items()))
+
+
 def whole(figures: dict[str, Any], taps: int) -> None:
+    taps += CITY_TAPS
     assert figures["taps"] == figures["journal_entries"] == figures["ledger_entries"] == taps
     assert figures["granted"] + figures["denied"] == taps
     assert (figures["missing"], figures["duplicated"], figures["chain_breaks"]) == (0, 0, 0)
     assert figures["ledger_equals_journal"] is True
     assert figures["books_closed"] is True
     assert figures["stored_value"]["loaded"] == figures["stored_value"]["spent"] + figures["stored_value"]["left"]
+    assert figures["city"] == {
+        "charged": 250 + 125 + 750 + 750,
+        "given_back": 120,  # the second bus within an hour is free
+        "rides_without_end": 1,
+        "at_maximum_fare": 250,
+        "given_back_when_completed": 150,  # the day is at its cap of 6.00
+        "goodwill": 50,
+        "posted_by_one_more_run": 0,
+        "pending": 0,
+    }
 
 
 @pytest.mark.slow
 async def test_the_same_seed_gives_the_same_reasons_and_closed_books() -> None:
     mosquitto_program()
     runs = [await a_day(TAPS) for _ in range(2)]
-    assert runs[0]["reasons"] == runs[1]["reasons"] == crowd(7, TAPS).reasons()
+    assert runs[0]["reasons"] == runs[1]["reasons"] == everybody(7, TAPS)
     for figures in runs:
         whole(figures, TAPS)
 
@@ -84,7 +104,7 @@ async def test_the_same_seed_gives_the_same_reasons_and_closed_books() -> None:
 async def test_a_machine_without_mosquitto_lives_the_same_day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(show, "choose_broker", lambda _folder: ("embedded broker", EmbeddedBroker(free_port())))
     figures = await a_day(EMBEDDED_TAPS)
-    assert figures["reasons"] == crowd(7, EMBEDDED_TAPS).reasons()
+    assert figures["reasons"] == everybody(7, EMBEDDED_TAPS)
     whole(figures, EMBEDDED_TAPS)
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     assert isinstance(choose_broker(tmp_path)[1], EmbeddedBroker)
