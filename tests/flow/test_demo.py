@@ -22,8 +22,8 @@ from rich.console import Console
 from backend_sync import __main__ as command_line
 from backend_sync.broker import EmbeddedBroker
 from backend_sync.demo import show
+from backend_sync.demo.city import GATES, TRAVELLERS
 from backend_sync.demo.city import TAPS as CITY_TAPS
-from backend_sync.demo.city import TRAVELLERS
 from backend_sync.demo.depot import DEVICE, Depot
 from backend_sync.demo.issuer import Issuer
 from backend_sync.demo.population import Crowd, CrowdMaker, Persona
@@ -154,7 +154,8 @@ def test_the_demo_fails_unless_its_ledger_is_its_journal_and_closed(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
     with a_running_demo(tmp_path) as demo:
-        until(lambda: len(children(demo.pid)) == 4)  # broker, ingest, validator, uplink
+        # Broker and ingest; a validator and an uplink at each gate of the city, and at the crowd's.
+        until(lambda: len(children(demo.pid)) == 2 + 2 * (len(GATES) + 1))
         started = children(demo.pid)
         demo.send_signal(number)
         assert demo.wait(20) == (os.EX_OK if number is signal.SIGTERM else -signal.SIGKILL)
